@@ -1,0 +1,43 @@
+"""``recbole-session`` and ``python -m recbole_session``: one program, a subcommand per job.
+
+A subcommand is a module with ``HELP`` (one line), ``add_arguments(parser)`` and ``run(arguments)``.
+It is imported only when it is asked for, so that ``convert`` never pays for torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from recbole_session.errors import InputError
+
+SUBCOMMANDS = {
+    "convert": "recbole_session.converters.convert_command",
+    "stats": "recbole_session.converters.stats_command",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code: 0 done, 2 the user's mistake, 130 Ctrl-C."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="recbole-session", allow_abbrev=False)
+    subparsers = parser.add_subparsers(dest="subcommand", required=True)
+    for name, module_name in SUBCOMMANDS.items():
+        wanted = not argv or argv[0] == name or argv[0] in ("-h", "--help")
+        module = importlib.import_module(module_name) if wanted else None
+        subparser = subparsers.add_parser(name, help=module.HELP if module else None, allow_abbrev=False)
+        if module:
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except InputError as error:
+        print(f"recbole-session: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("recbole-session: interrupted", file=sys.stderr)
+        return 130
+    return 0
