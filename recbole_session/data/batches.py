@@ -1,0 +1,80 @@
+r"""Batches cut from `UserSequences` when they are asked for; nothing is stored per prefix.
+
+What a sample ``(user, end)`` sees, for a user with rows ``a b | c d`` (``|``: a new session)::
+
+    end = row of d:   history a b c, target d
+    "prefix" layout   item_id_list  a b c 0 ...            item_length 3
+    "tokens" layout   item_seq   0 ... S a b S c M         S: session token, M: mask in the place of d
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recbole_session.data.sequences import UserSequences
+
+
+def prefix_window(sequences: UserSequences, users: Tensor, ends: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Rows before ``ends``, at most ``length`` of them, oldest first, padding last (RecBole's layout).
+
+    Parameters
+    ----------
+    sequences : UserSequences
+    users, ends : Tensor
+        int64 ``[B]``; ``ends`` are row numbers, exclusive.
+    length : int
+        ``L``.
+
+    Returns
+    -------
+    rows : Tensor
+        int64 ``[B, L]``, row numbers; 0 where there is none.
+    is_row : Tensor
+        bool ``[B, L]``, True where ``rows`` names a row of the user, False at padding.
+    """
+    first = torch.maximum(sequences.offsets[users], ends - length)
+    rows = first.unsqueeze(1) + torch.arange(length)
+    is_row = rows < ends.unsqueeze(1)
+    return rows * is_row, is_row
+
+
+def recent_window(begins: Tensor, ends: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Rows ``begins:ends``, the latest ``length`` of them, padding first; returns as `prefix_window`."""
+    rows = ends.unsqueeze(1) + torch.arange(-length, 0)
+    is_row = rows >= begins.unsqueeze(1)
+    return rows * is_row, is_row
+
+
+def token_batch(
+    tokens: UserSequences, users: Tensor, ends: Tensor, length: int, mask: int | None
+) -> dict[str, Tensor]:
+    """Input of a session-aware model: the latest ``length`` tokens of each user that precede ``ends``.
+
+    Parameters
+    ----------
+    tokens : UserSequences
+        With session tokens, where the model uses them.
+    users, ends : Tensor
+        int64 ``[B]``; ``ends`` are row numbers of ``tokens``, exclusive.
+    length : int
+        ``L``.
+    mask : int or None
+        For inference ``ends`` points behind the row to be predicted: its token is replaced by ``mask``,
+        while its session and its time stay, as the model is told when the next interaction happens and
+        whether it opens a session (section 3.5 of the paper).
+
+    Returns
+    -------
+    dict
+        ``item_seq``, ``session_seq``, ``time_seq``: int64 ``[B, L]``, 0 at padding.
+    """
+    rows, is_row = recent_window(tokens.offsets[users], ends, length)
+    item_seq = tokens.items[rows] * is_row
+    if mask is not None:
+        item_seq[:, -1] = mask
+    return {
+        "item_seq": item_seq,
+        "session_seq": tokens.sessions[rows] * is_row,
+        "time_seq": tokens.times[rows] * is_row,
+    }

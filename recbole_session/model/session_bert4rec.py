@@ -1,0 +1,198 @@
+"""SessionBERT4Rec: BERT4Rec with session tokens, session segments and temporal self-attention.
+
+"Exploiting Session Information in BERT-based Session-aware Sequential Recommendation", SIGIR 2022.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_session.model.layers import EncoderLayer, TemporalEncoding
+
+PADDING = 0
+
+
+def mask_token(n_items: int) -> int:
+    """Token of the cloze mask; ``n_items`` counts the padding, as RecBole's ``item_num`` does."""
+    return n_items
+
+
+def session_token(n_items: int) -> int:
+    """Token that precedes every session when ST is on."""
+    return n_items + 1
+
+
+def session_segments(session_seq: Tensor, is_token: Tensor, max_session_segments: int) -> Tensor:
+    """Ordinals of sessions counted from the most recent (section 3.3 of the paper).
+
+    Parameters
+    ----------
+    session_seq : Tensor
+        int64 ``[B, L]``, a number per token that grows by one from session to session; the last position is
+        a token of the latest session.
+    is_token : Tensor
+        bool ``[B, L]``, True where there is a token, False at padding.
+    max_session_segments : int
+        ``m``.
+
+    Returns
+    -------
+    Tensor
+        int64 ``[B, L]``: ``m`` for the latest session, ``m - 1`` for the one before, ..., 1 for all that are
+        older still, 0 at padding.
+    """
+    age = session_seq[:, -1:] - session_seq
+    return (max_session_segments - age).clamp(min=1) * is_token
+
+
+def mask_items(
+    item_seq: Tensor, n_items: int, mask_ratio: float, ft_ratio: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Choose items for the cloze task and hide them: 80% mask, 10% random item, 10% kept.
+
+    Parameters
+    ----------
+    item_seq : Tensor
+        int64 ``[B, L]``, tokens; padding and session tokens are never chosen.
+    n_items : int
+        Number of items, padding included.
+    mask_ratio : float
+        Probability of every item to be chosen.
+    ft_ratio : float
+        Probability of a sequence to have its last item, and only that one, chosen and masked as at
+        inference (RecBole's name; 0 in the paper).
+
+    Returns
+    -------
+    masked_seq : Tensor
+        int64 ``[B, L]``.
+    chosen : Tensor
+        bool ``[B, L]``, True where the model must name the item of ``item_seq``.
+    """
+    is_item = (item_seq != PADDING) & (item_seq < n_items)
+    chosen = is_item & (torch.rand(item_seq.shape, device=item_seq.device) < mask_ratio)
+    fate = torch.rand(item_seq.shape, device=item_seq.device)
+    if ft_ratio > 0:
+        last_only = torch.rand(len(item_seq), 1, device=item_seq.device) < ft_ratio  # [B, 1]
+        chosen = torch.where(last_only, torch.zeros_like(chosen), chosen)
+        chosen[:, -1:] |= last_only & is_item[:, -1:]
+        fate = torch.where(last_only, torch.zeros_like(fate), fate)
+    random_items = torch.randint(1, n_items, item_seq.shape, device=item_seq.device)
+    masked_seq = torch.where(chosen & (fate < 0.8), mask_token(n_items), item_seq)
+    masked_seq = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), random_items, masked_seq)
+    return masked_seq, chosen
+
+
+class SessionBERT4Rec(SequentialRecommender):
+    """BERT4Rec with any subset of the three session methods; ``session_features: []`` is plain BERT4Rec.
+
+    A batch is an `Interaction` with ``item_seq``, ``session_seq`` and ``time_seq``, int64 ``[B, L]``, the most
+    recent token in the last column and padding (item 0) before the first. At inference the last column is
+    the mask, with the session and the time of the item to be predicted.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        Reads ``hidden_size n_layers n_heads inner_size hidden_dropout_prob attn_dropout_prob layer_norm_eps
+        initializer_range mask_ratio ft_ratio session_features max_session_segments temporal_dim
+        MAX_ITEM_LIST_LENGTH``.
+    dataset : SessionDataset
+        Gives the number of items.
+    """
+
+    input_type = InputType.POINTWISE
+    batch_layout = "tokens"  # which batches data.SessionDataset cuts for this model
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        features = config["session_features"]
+        hidden_size = config["hidden_size"]
+        temporal_dim = config["temporal_dim"] if "TSA" in features else 0
+        self.max_session_segments = config["max_session_segments"] if "SSE" in features else 0
+        self.mask_ratio = config["mask_ratio"]
+        self.ft_ratio = config["ft_ratio"]
+
+        vocabulary = session_token(self.n_items) + 1 if "ST" in features else mask_token(self.n_items) + 1
+        self.item_embedding = nn.Embedding(vocabulary, hidden_size, padding_idx=PADDING)
+        self.position_embedding = nn.Embedding(self.max_seq_length, hidden_size)
+        # Row 0 is padding; without SSE it is the only row and stays unused, as in the paper's counts.
+        self.segment_embedding = nn.Embedding(self.max_session_segments + 1, hidden_size, padding_idx=PADDING)
+        self.temporal_encoding = TemporalEncoding(temporal_dim) if temporal_dim else None
+        self.dropout = nn.Dropout(config["hidden_dropout_prob"])
+        self.layers = nn.ModuleList(
+            EncoderLayer(
+                hidden_size=hidden_size,
+                inner_size=config["inner_size"],
+                n_heads=config["n_heads"],
+                hidden_dropout=config["hidden_dropout_prob"],
+                attention_dropout=config["attn_dropout_prob"],
+                layer_norm_eps=config["layer_norm_eps"],
+                temporal_dim=temporal_dim,
+            )
+            for _ in range(config["n_layers"])
+        )
+        self.output = nn.Linear(hidden_size, self.n_items)
+        self.initializer_range = config["initializer_range"]
+        self.apply(self._init_weights)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw weights from N(0, initializer_range), zero the biases and the padding rows."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.initializer_range)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx])
+
+    def encode(self, item_seq: Tensor, session_seq: Tensor, time_seq: Tensor, last_only: bool = False) -> Tensor:
+        """Hidden states of all positions ``[B, L, d]``, or of the last one alone ``[B, 1, d]``.
+
+        Parameters
+        ----------
+        item_seq, session_seq, time_seq : Tensor
+            int64 ``[B, L]``: tokens, session numbers, seconds (Unix UTC). ``L`` may be smaller than
+            ``MAX_ITEM_LIST_LENGTH``: the most recent position always takes the last position embedding.
+        last_only : bool
+            Compute the last layer for the last position only.
+        """
+        is_token = item_seq != PADDING  # [B, L]
+        length = item_seq.size(1)
+        states = self.item_embedding(item_seq) + self.position_embedding.weight[-length:]  # [B, L, d]
+        if self.max_session_segments:
+            segments = session_segments(session_seq, is_token, self.max_session_segments)
+            states = states + self.segment_embedding(segments)
+        states = self.dropout(states)
+        key_bias = torch.zeros(item_seq.shape, dtype=states.dtype, device=states.device)
+        key_bias = key_bias.masked_fill(~is_token, float("-inf"))[:, None, None]  # [B, 1, 1, L]
+        temporal = None if self.temporal_encoding is None else self.temporal_encoding(time_seq)
+        for index, layer in enumerate(self.layers, start=1):
+            n_queries = 1 if last_only and index == len(self.layers) else length
+            states = layer(states, key_bias, temporal, n_queries)
+        return states
+
+    def calculate_loss(self, interaction: Any) -> Tensor:
+        """Cross-entropy of the chosen items, averaged over them; 0 where the batch has none (scalar)."""
+        item_seq = interaction["item_seq"]
+        masked_seq, chosen = mask_items(item_seq, self.n_items, self.mask_ratio, self.ft_ratio)
+        states = self.encode(masked_seq, interaction["session_seq"], interaction["time_seq"])
+        logits = self.output(states[chosen])  # [chosen, n_items]
+        loss = F.cross_entropy(logits, item_seq[chosen], reduction="sum")
+        return loss / max(int(chosen.sum()), 1)
+
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Scores of all items for the masked last position ``[B, n_items]``; column 0 is padding."""
+        states = self.encode(
+            interaction["item_seq"], interaction["session_seq"], interaction["time_seq"], last_only=True
+        )
+        return self.output(states[:, -1])
+
+    def predict(self, interaction: Any) -> Tensor:
+        """Scores of one item per sequence, ``interaction[ITEM_ID_FIELD]`` ``[B]`` -> ``[B]``."""
+        items = interaction[self.ITEM_ID]
+        return self.full_sort_predict(interaction).gather(1, items.unsqueeze(1)).squeeze(1)
