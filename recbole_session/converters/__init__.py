@@ -1,0 +1,1 @@
+"""Raw interaction logs in, RecBole atomic files out."""
