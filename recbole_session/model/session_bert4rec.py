@@ -89,6 +89,26 @@ def mask_items(
     return masked_seq, chosen
 
 
+def length_sorted_pieces(item_seq: Tensor, piece_size: int = 16) -> list[tuple[Tensor, int]]:
+    """Rows of a batch in pieces of similar length, so that little padding is computed.
+
+    Parameters
+    ----------
+    item_seq : Tensor
+        int64 ``[B, L]``, padding before the first token.
+    piece_size : int
+        Rows per piece.
+
+    Returns
+    -------
+    list of (Tensor, int)
+        Row numbers, int64 ``[<= piece_size]``, and the number of tokens of the longest of these rows.
+    """
+    lengths, order = (item_seq != PADDING).sum(1).sort()
+    pieces = zip(order.split(piece_size), lengths.split(piece_size), strict=True)
+    return [(rows, max(int(piece_lengths[-1]), 1)) for rows, piece_lengths in pieces]
+
+
 class SessionBERT4Rec(SequentialRecommender):
     """BERT4Rec with any subset of the three session methods; ``session_features: []`` is plain BERT4Rec.
 
@@ -178,12 +198,16 @@ class SessionBERT4Rec(SequentialRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Cross-entropy of the chosen items, averaged over them; 0 where the batch has none (scalar)."""
-        item_seq = interaction["item_seq"]
+        item_seq, session_seq, time_seq = (interaction[name] for name in ("item_seq", "session_seq", "time_seq"))
         masked_seq, chosen = mask_items(item_seq, self.n_items, self.mask_ratio, self.ft_ratio)
-        states = self.encode(masked_seq, interaction["session_seq"], interaction["time_seq"])
-        logits = self.output(states[chosen])  # [chosen, n_items]
-        loss = F.cross_entropy(logits, item_seq[chosen], reduction="sum")
-        return loss / max(int(chosen.sum()), 1)
+        states, targets = [], []
+        for rows, length in length_sorted_pieces(item_seq):
+            recent = (rows, slice(-length, None))  # the rows without the padding that they share
+            states.append(self.encode(masked_seq[recent], session_seq[recent], time_seq[recent])[chosen[recent]])
+            targets.append(item_seq[recent][chosen[recent]])
+        logits = self.output(torch.cat(states))  # [chosen, n_items]
+        loss = F.cross_entropy(logits, torch.cat(targets), reduction="sum")
+        return loss / max(len(logits), 1)
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of all items for the masked last position ``[B, n_items]``; column 0 is padding."""

@@ -1,0 +1,59 @@
+"""RecBole 1.2.1 on current numpy, pandas and torch; the only module that patches anything.
+
+Importing `recbole_session` applies `restore_numpy_names`. What else RecBole 1.2.1 breaks on is gone around in
+subclasses, because there the plug-in needs its own behaviour anyway:
+
+==========================================  =======================================================
+RecBole line                                mended in
+==========================================  =======================================================
+``config/configurator.py`` 625-635          here: `restore_numpy_names`
+``data/dataset/dataset.py`` 632-656         `data.dataset.SessionDataset._fill_nan` (a no-op under
+                                            pandas' copy-on-write)
+``trainer/trainer.py`` 253, 391             `trainer.SessionTrainer` (``torch.load`` of a pickled Config)
+``quick_start/quick_start.py``              never imported (it needs ray<=2.6.3 and pkg_resources)
+==========================================  =======================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+# config/configurator.py 627-635 reads np.float_, np.complex_ and np.unicode_, gone since numpy 2.0, and sets
+# the short names that evaluator/metrics.py (np.float, np.bool) and data/interaction.py (np.float) use.
+# Can go when RecBole stops using them; on numpy 1.26 it changes nothing that RecBole itself does not.
+_NUMPY_NAMES = {
+    "float_": np.float64,
+    "complex_": np.complex128,
+    "unicode_": np.str_,
+    "float": np.float64,
+    "bool": np.bool_,
+}
+
+
+def restore_numpy_names() -> None:
+    """Give back to numpy the names that RecBole 1.2.1 uses and that this numpy no longer has."""
+    for name, kind in _NUMPY_NAMES.items():
+        if name not in vars(np):
+            setattr(np, name, kind)
+
+
+@contextmanager
+def tensorboard_in(folder: Path) -> Iterator[None]:
+    """Let a Trainer that is built within the block write its TensorBoard events into ``folder``.
+
+    ``utils/utils.py`` 229 always writes to ./log_tensorboard, and ``trainer/trainer.py`` 124 asks it. Can go
+    when RecBole takes a folder.
+    """
+    import recbole.trainer.trainer as trainer
+    from torch.utils.tensorboard import SummaryWriter
+
+    original = trainer.get_tensorboard
+    trainer.get_tensorboard = lambda logger: SummaryWriter(str(folder))
+    try:
+        yield
+    finally:
+        trainer.get_tensorboard = original

@@ -1,0 +1,261 @@
+"""`SessionConfig`: RecBole's Config with the plug-in's defaults, and with every key and value checked."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import recbole.model.sequential_recommender as recbole_models
+import torch
+import yaml
+from recbole.config import Config
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from recbole.utils.argument_list import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
+
+from recbole_session.config_rules import NESTED_KEYS, check_combination, check_value, nearest
+from recbole_session.errors import InputError
+from recbole_session.model import Pop, SessionBERT4Rec
+
+PROPERTIES = Path(__file__).with_name("properties")
+
+# Models of RecBole that need what this plug-in does not load: knowledge graphs, item features, pretraining, labels.
+_UNSUPPORTED = {"DIEN", "DIN", "FDSA", "GRU4RecF", "GRU4RecKG", "KSR", "S3Rec", "SASRecF", "RecBoleModel"}
+
+# Keys that RecBole reads and that none of its property files lists.
+_RECBOLE_EXTRA_KEYS = {"encoding", "numerical_features", "discretization", "log_wandb", "wandb_project"}
+
+# Merged as a whole: half of one split and half of another is neither.
+_WHOLE_KEYS = {"split"}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without code execution, in which 1e-3 is a number as it is in RecBole's files."""
+
+
+_Loader.yaml_implicit_resolvers = {key: list(pairs) for key, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\d[\d_]*\.[\d_]*|\.?\d[\d_]*)(?:[eE][-+]?\d+)$|[-+]?\d[\d_]*\.[\d_]*$"),
+    list("-+0123456789."),
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("None$"), ["N"])  # as RecBole's users write it
+
+
+def available_models() -> dict[str, type]:
+    """Model classes by name: the plug-in's own, RecBole's sequential models and RecBole's Pop."""
+    models: dict[str, type] = {"SessionBERT4Rec": SessionBERT4Rec, "Pop": Pop}
+    for name, kind in inspect.getmembers(recbole_models, inspect.isclass):
+        if issubclass(kind, SequentialRecommender) and kind is not SequentialRecommender and name not in _UNSUPPORTED:
+            models[name] = kind
+    return models
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Parse YAML text; ``source`` names it in the error."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{source}{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
+
+
+def read_yaml_file(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file of keys; an empty file holds none.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is no YAML, or is not a mapping.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise InputError(f"config file {path} cannot be read: {reason}") from error
+    values = parse_yaml(text, str(path))
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise InputError(f"config file {path} must hold 'key: value' lines")
+    return values
+
+
+def parse_command_line(arguments: Sequence[str]) -> dict[str, Any]:
+    """Turn ``--key=value`` arguments into a nested dict; values are YAML, dotted keys are nested.
+
+    Raises
+    ------
+    InputError
+        For an argument of another form, or one key with two values.
+    """
+    values: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, text = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or not equals or not key:
+            raise InputError(f"argument {argument!r} is not understood; write --key=value, e.g. --epochs=20")
+        # A blank would start a comment or a mapping in YAML; file lists and metric names are plain texts.
+        nested: Any = text if key == "config_files" else parse_yaml(text, f"--{key}")
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        if _overlap(values, nested):
+            raise InputError(f"--{key} is given twice; give it once")
+        values = deep_merge(values, nested)
+    return values
+
+
+def _overlap(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    return any(
+        key in left and not (isinstance(left[key], Mapping) and isinstance(value, Mapping) and not _overlap(left[key], value))
+        for key, value in right.items()
+    )
+
+
+def deep_merge(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``above`` over it, mappings merged key by key; both stay unchanged."""
+    merged = copy.deepcopy(dict(base))
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and key not in _WHOLE_KEYS:
+            merged[key] = deep_merge(merged[key], value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+class SessionConfig(Config):
+    """RecBole's `Config`, extended in place: what it holds is read as ``config["key"]``.
+
+    Precedence is RecBole's: its defaults < the plug-in's defaults < files, later over earlier <
+    ``config_dict`` < command line. Values are YAML and are never evaluated as code.
+
+    Parameters
+    ----------
+    model : str or type, optional
+        Name of a model, or a model class; else key ``model``.
+    dataset : str, optional
+        Name of a dataset; else key ``dataset``.
+    config_file_list : sequence of path, optional
+        YAML files.
+    config_dict : Mapping, optional
+        Keys and values; left as they are.
+    command_line : sequence of str
+        Arguments of the form ``--key=value``; ``sys.argv`` is not read.
+
+    Attributes
+    ----------
+    resolved : dict
+        Every key that a user may set with the value in force, plain data; written to ``config.yaml``.
+
+    Raises
+    ------
+    InputError
+        For an unknown key, model, or value; one sentence.
+    """
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        config_file_list: Sequence[str | Path] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        command_line: Sequence[str] = (),
+    ) -> None:
+        self._command_line = parse_command_line(command_line)
+        config_files = [*(config_file_list or ()), *self._command_line.pop("config_files", "").split()]
+        super().__init__(model, dataset, config_files, config_dict)
+
+    def _load_config_files(self, file_list: Sequence[str | Path] | None) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for path in file_list or ():
+            values = deep_merge(values, read_yaml_file(path))
+        return values
+
+    def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
+        return copy.deepcopy(dict(config_dict or {}))
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return self._command_line
+
+    def _merge_external_config_dict(self) -> None:
+        values = deep_merge(self.file_config_dict, self.variable_config_dict)
+        self.external_config_dict = deep_merge(values, self.cmd_config_dict)
+
+    def _get_model_and_dataset(self, model: str | type | None, dataset: str | None) -> tuple[str, type, str]:
+        model = model if model is not None else self.external_config_dict.get("model")
+        dataset = dataset if dataset is not None else self.external_config_dict.get("dataset")
+        models = available_models()
+        if model is None:
+            raise InputError(f"no model is named; give --model=NAME, e.g. one of {', '.join(models)}")
+        if not isinstance(model, type) and model not in models:
+            hint = nearest(str(model), models) or f"; allowed: {', '.join(models)}"
+            raise InputError(f"model {model!r} is unknown{hint}")
+        if dataset is None:
+            raise InputError("no dataset is named; give --dataset=NAME, e.g. --dataset=ml-100k")
+        if not isinstance(dataset, str) or Path(dataset).name != dataset:
+            raise InputError(f"dataset is {dataset!r}; allowed: the name of a folder in data_path, e.g. ml-100k")
+        model_class = model if isinstance(model, type) else models[model]
+        return model_class.__name__, model_class, dataset
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        recbole_dataset_arguments = list(dataset_arguments)
+        super()._load_internal_config_dict(model, model_class, dataset)
+        dataset_arguments[:] = recbole_dataset_arguments  # RecBole appends to the module's own list
+        for path in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
+            if (PROPERTIES / path).is_file():
+                self.internal_config_dict = deep_merge(self.internal_config_dict, read_yaml_file(PROPERTIES / path))
+        # Models that learn without negatives draw none; RecBole leaves it to the user to say so.
+        loss_type = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
+        if getattr(model_class, "input_type", None) != InputType.PAIRWISE and loss_type != "BPR":
+            self.internal_config_dict["train_neg_sample_args"] = None
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        defaults = self.internal_config_dict
+        self._check_keys(self.external_config_dict, defaults)
+        values = deep_merge(defaults, self.external_config_dict)
+        values["model"], values["dataset"] = self.model, self.dataset
+        values["metrics"] = [values["metrics"]] if isinstance(values["metrics"], str) else values["metrics"]
+        topk = values["topk"] if isinstance(values["topk"], list) else [values["topk"]]
+        check_combination(values, topk)
+        self.resolved = {key: copy.deepcopy(value) for key, value in values.items() if key != "MODEL_TYPE"}
+        return values
+
+    def _check_keys(self, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        """Check names and values of the user's keys, and of the keys within eval_args and the like."""
+        known = {"model", "dataset", *_RECBOLE_EXTRA_KEYS, *defaults} - {"MODEL_TYPE"}
+        known |= {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
+        for key, value in given.items():
+            if key not in known:
+                raise InputError(f"key {key!r} is unknown{nearest(key, known)}")
+            check_value(key, value, defaults.get(key))
+            for inner in value if key in NESTED_KEYS and isinstance(value, Mapping) else ():
+                if inner not in NESTED_KEYS[key]:
+                    raise InputError(f"key '{key}.{inner}' is unknown{nearest(str(inner), NESTED_KEYS[key])}")
+                check_value(f"{key}.{inner}", value[inner], None)
+
+    def _set_default_parameters(self) -> None:
+        data_path = self.final_config_dict["data_path"]
+        super()._set_default_parameters()
+        # RecBole replaces data_path for the name ml-100k; here it is a dataset like the others.
+        self.final_config_dict["data_path"] = os.path.join(data_path, self.dataset)  # noqa: PTH118  RecBole wants str
+        self.final_config_dict["model_class"] = self.model_class
+
+    def _init_device(self) -> None:
+        """Choose the device as RecBole does, but leave the environment alone and heed ``use_gpu``."""
+        values = self.final_config_dict
+        values["gpu_id"] = str(values["gpu_id"])
+        if "gpu_id" in self.external_config_dict:
+            os.environ["CUDA_VISIBLE_DEVICES"] = values["gpu_id"]
+        use_gpu = values["use_gpu"] and values["gpu_id"] != "" and torch.cuda.is_available()
+        values["device"] = torch.device("cuda" if use_gpu else "cpu")
+        values["single_spec"] = True
+        values["local_rank"] = 0
+
+    def dump(self) -> str:
+        """YAML text of `resolved`, which ``--config_files`` reads back to the same configuration."""
+        return yaml.safe_dump(self.resolved, sort_keys=True, allow_unicode=True)

@@ -1,0 +1,53 @@
+"""Loaders: RecBole's for training, and one that walks a split once, in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from recbole.data.dataloader import AbstractDataLoader, TrainDataLoader
+from recbole.data.interaction import Interaction
+from recbole.data.transform import Equal, MaskItemSequence
+from recbole.sampler import RepeatableSampler
+
+from recbole_session.data.dataset import SessionDataset
+from recbole_session.data.splits import SPLITS
+
+
+class EvaluationLoader(AbstractDataLoader):
+    """Batches of ``eval_batch_size`` samples, each sample once and in order, as `Interaction`."""
+
+    def _init_batch_size_and_step(self) -> None:
+        self.step = self.config["eval_batch_size"]
+        self.set_batch_size(self.step)
+
+    def __init__(self, config: Any, dataset: SessionDataset) -> None:
+        self.sample_size = len(dataset)
+        super().__init__(config, dataset, sampler=None, shuffle=False)
+        if isinstance(self.transform, MaskItemSequence):
+            # BERT4Rec puts its mask in by itself at inference; masking at random here would be ignored, slow,
+            # and would move the random state on.
+            self.transform = Equal(config)
+
+    def collate_fn(self, index: list[int]) -> Interaction:
+        """Cut one batch."""
+        return self.transform(self._dataset, self._dataset[np.array(index)])
+
+
+def build_loaders(config: Any, dataset: SessionDataset) -> tuple[TrainDataLoader, EvaluationLoader, EvaluationLoader]:
+    """Split ``dataset`` and return the loaders for training, validation and testing.
+
+    Call it before the model is built: RecBole's masking transform adds keys to ``config`` that its BERT4Rec
+    reads.
+    """
+    views = dict(zip(SPLITS, dataset.build(), strict=True))
+    negatives = config["train_neg_sample_args"]
+    sampler = None
+    if negatives["distribution"] != "none":
+        sampler = RepeatableSampler(["train"], views["train"], negatives["distribution"], negatives["alpha"])
+        sampler = sampler.set_phase("train")
+    return (
+        TrainDataLoader(config, views["train"], sampler, shuffle=config["shuffle"]),
+        EvaluationLoader(config, views["valid"]),
+        EvaluationLoader(config, views["test"]),
+    )

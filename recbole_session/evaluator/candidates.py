@@ -1,0 +1,156 @@
+"""Candidate sets: against which items each user's target is ranked.
+
+Negatives depend on the dataset and on ``negatives_seed`` alone. They are drawn once, for all users together,
+and serve every model, split, epoch and batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recbole_session.data.sequences import UserSequences
+from recbole_session.errors import InputError
+
+Ints = NDArray[np.int64]
+
+
+def build_negatives(
+    entries: Sequence[str],
+    sequences: UserSequences,
+    n_items: int,
+    num_negatives: int,
+    seed: int,
+    user_ids: Mapping[str, int],
+    item_ids: Mapping[str, int],
+) -> dict[str, Ints | None]:
+    """Negatives of every candidate set that ``eval_candidates`` names.
+
+    Parameters
+    ----------
+    entries : sequence of str
+        ``random``, ``popular``, ``all``, or paths of CSV files (see `read_negatives`).
+    sequences : UserSequences
+        All rows of the dataset.
+    n_items : int
+        Number of items, padding included.
+    num_negatives : int
+        Negatives per user of ``random`` and ``popular``; fewer where the catalogue has no more.
+    seed : int
+    user_ids, item_ids : Mapping
+        Internal ids by raw token.
+
+    Returns
+    -------
+    dict
+        By name of the set (the stem of a file): int64 ``[U, K]`` with 0 where a user has fewer than ``K``,
+        or None for ``all``.
+    """
+    history = item_history(sequences, n_items)
+    negatives: dict[str, Ints | None] = {}
+    for entry in entries:
+        if entry == "all":
+            negatives[entry] = None
+        elif entry == "random":
+            negatives[entry] = random_negatives(history, n_items, num_negatives, seed)
+        elif entry == "popular":
+            negatives[entry] = popular_negatives(history, sequences.items.numpy(), n_items, num_negatives)
+        else:
+            negatives[Path(entry).stem] = read_negatives(Path(entry), sequences.n_users, user_ids, item_ids)
+    return negatives
+
+
+def item_history(sequences: UserSequences, n_items: int) -> tuple[Ints, Ints]:
+    """Return distinct pairs ``(users, items)`` of all rows, sorted by user, then item, int64 ``[H]`` both."""
+    users = np.repeat(np.arange(sequences.n_users), sequences.lengths.numpy())
+    pairs = np.unique(users * n_items + sequences.items.numpy())
+    return pairs // n_items, pairs % n_items
+
+
+def random_negatives(history: tuple[Ints, Ints], n_items: int, num_negatives: int, seed: int) -> Ints:
+    """Uniform negatives outside the user's history, none twice: int64 ``[U, num_negatives]``, 0 for none left.
+
+    Floyd's algorithm draws the subset for all users at once (Bentley and Floyd, "A sample of brilliance",
+    CACM 30(9), 1987).
+    """
+    generator = np.random.default_rng(seed)
+    n_users = int(history[0].max()) + 1
+    outside = (n_items - 1) - np.bincount(history[0], minlength=n_users)  # [U] items a user never met
+    places = np.full((n_users, num_negatives), -1, dtype=np.int64)
+    for column in range(num_negatives):
+        highest = outside - num_negatives + column  # last place that may be drawn in this round
+        # A catalogue with too few items: the first rounds are void and the rest takes every place.
+        drawn = np.floor(generator.random(n_users) * (highest + 1)).astype(np.int64)
+        taken = (places[:, :column] == drawn[:, None]).any(axis=1)
+        places[:, column] = np.where(highest < 0, -1, np.where(taken, highest, drawn))
+    return _items_outside(history, places, order=np.arange(1, n_items))
+
+
+def popular_negatives(history: tuple[Ints, Ints], items: Ints, n_items: int, num_negatives: int) -> Ints:
+    """Return the most popular items outside the user's history, most popular first; shape as `random_negatives`.
+
+    Popularity is counted over ``items``, all rows of the dataset; ties go to the smaller internal id.
+    """
+    counts = np.bincount(items, minlength=n_items)[1:]
+    order = np.argsort(-counts, kind="stable") + 1
+    n_users = int(history[0].max()) + 1
+    outside = (n_items - 1) - np.bincount(history[0], minlength=n_users)
+    places = np.broadcast_to(np.arange(num_negatives), (n_users, num_negatives))
+    return _items_outside(history, np.where(places < outside[:, None], places, -1), order)
+
+
+def _items_outside(history: tuple[Ints, Ints], places: Ints, order: Ints) -> Ints:
+    """Items at ``places`` (from 0) of the catalogue in ``order`` after each user's history is taken out.
+
+    A place ``p`` of the thinned catalogue is place ``p + k`` of the whole one, where ``k`` counts the history
+    items before it. If the history holds places ``h_0 < h_1 < ...``, then ``k`` counts the ``i`` with
+    ``h_i - i <= p``, a search in a sorted array, made for all users at once. Place -1 gives item 0.
+    """
+    users, items = history
+    n_items = len(order) + 1
+    place_of = np.empty(n_items, dtype=np.int64)
+    place_of[order] = np.arange(len(order))
+    keys = np.sort(users * n_items + place_of[items])
+    offsets = np.searchsorted(users, np.arange(len(places) + 1))
+    index_within_user = np.arange(len(keys)) - offsets[users]
+    thinned = keys - index_within_user  # h_i - i, still sorted, and apart from user to user
+    wanted = np.arange(len(places))[:, None] * n_items + places
+    before = np.searchsorted(thinned, wanted, side="right") - offsets[:-1, None]
+    return np.where(places < 0, 0, order[np.minimum(places + before, len(order) - 1)])
+
+
+def read_negatives(path: Path, n_users: int, user_ids: Mapping[str, int], item_ids: Mapping[str, int]) -> Ints:
+    """Read a user's own negatives: a CSV file with header ``user_id,item_id``, a row per negative.
+
+    Raises
+    ------
+    InputError
+        For another header, an unknown user or item (with its line), or a negative given twice.
+    """
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"negatives file {path} cannot be read: {' '.join(str(error).split())}") from error
+    if list(frame.columns) != ["user_id", "item_id"]:
+        raise InputError(f"negatives file {path}, line 1 is {','.join(frame.columns)!r}; it must be 'user_id,item_id'")
+    ids = []
+    for name, known in (("user_id", user_ids), ("item_id", item_ids)):
+        column = frame[name].map(known).fillna(0).to_numpy(dtype=np.int64)
+        if (column == 0).any():
+            line = int((column == 0).argmax())
+            raise InputError(f"negatives file {path}, line {line + 2}: {name} {frame[name][line]!r} is not in the dataset")
+        ids.append(column)
+    users, items = ids
+    twice = frame.duplicated()
+    if twice.any():
+        raise InputError(f"negatives file {path}, line {int(twice.to_numpy().argmax()) + 2} repeats an earlier one")
+    order = np.argsort(users, kind="stable")
+    users, items = users[order], items[order]
+    column = np.arange(len(users)) - np.searchsorted(users, users)
+    negatives = np.zeros((n_users, int(column.max(initial=-1)) + 1), dtype=np.int64)
+    negatives[users, column] = items
+    return negatives

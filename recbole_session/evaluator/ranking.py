@@ -1,0 +1,56 @@
+"""Ranks of the target among its candidates, all sets from the same scores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def candidate_ranks(scores: Tensor, targets: Tensor, negatives: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Rank each target within its candidate set.
+
+    An item counts as ranked above the target unless its score is strictly smaller. A tie therefore goes
+    against the target, and so does a score that is not a number: a model that gives every item the same score
+    is ranked last.
+
+    Parameters
+    ----------
+    scores : Tensor
+        ``[B, n_items]``; column 0 is padding and never counts.
+    targets : Tensor
+        int64 ``[B]``.
+    negatives : Tensor or None
+        int64 ``[B, K]``, 0 where there is none; None for every item but the target.
+
+    Returns
+    -------
+    ranks : Tensor
+        int64 ``[B]``, 1 is best.
+    n_candidates : Tensor
+        int64 ``[B]``, the target included.
+    """
+    target_scores = scores.gather(1, targets.unsqueeze(1))  # [B, 1]
+    if negatives is None:
+        is_candidate = torch.ones_like(scores, dtype=torch.bool)
+        is_candidate[:, 0] = False
+        is_candidate.scatter_(1, targets.unsqueeze(1), False)
+        candidate_scores = scores
+    else:
+        is_candidate = (negatives != 0) & (negatives != targets.unsqueeze(1))
+        candidate_scores = scores.gather(1, negatives)
+    above = ~(candidate_scores < target_scores) & is_candidate
+    return above.sum(1) + 1, is_candidate.sum(1) + 1
+
+
+def top_items(scores: Tensor, targets: Tensor, negatives: Tensor | None, k: int) -> Tensor:
+    """Return the ``k`` best items of each candidate set, best first, int64 ``[B, min(k, candidates)]``.
+
+    Parameters as in `candidate_ranks`.
+    """
+    if negatives is None:
+        scores = scores.clone()
+        scores[:, 0] = float("-inf")
+        return scores.topk(min(k, scores.size(1) - 1)).indices
+    candidates = torch.cat((negatives, targets.unsqueeze(1)), dim=1)
+    candidate_scores = scores.gather(1, candidates).masked_fill(candidates == 0, float("-inf"))
+    return candidates.gather(1, candidate_scores.topk(min(k, candidates.size(1))).indices)

@@ -1,0 +1,126 @@
+"""One forward pass per batch; from its scores the target's rank in every candidate set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recbole_session.data.dataset import SessionDataset
+from recbole_session.errors import InputError
+from recbole_session.evaluator.candidates import build_negatives
+from recbole_session.evaluator.metrics import RankMetrics
+from recbole_session.evaluator.ranking import candidate_ranks, top_items
+
+
+@dataclass(frozen=True)
+class SplitRanks:
+    """Ranks of a split, a row per user.
+
+    Attributes
+    ----------
+    users, items : Tensor
+        int64 ``[n]``, internal ids; the item is the target.
+    ranks, n_candidates : dict of Tensor
+        By candidate set: int64 ``[n]``, see `ranking.candidate_ranks`.
+    metrics : dict
+        By candidate set: metric values by name.
+    """
+
+    users: Tensor
+    items: Tensor
+    ranks: dict[str, Tensor]
+    n_candidates: dict[str, Tensor]
+    metrics: dict[str, dict[str, float]]
+
+
+class RankingEvaluator:
+    """Evaluates any model that has RecBole's ``full_sort_predict`` (or only ``predict``).
+
+    Parameters
+    ----------
+    config : SessionConfig
+        Reads ``eval_candidates num_negatives negatives_seed metrics topk``.
+    dataset : SessionDataset
+        After `SessionDataset.build`.
+
+    Attributes
+    ----------
+    negatives : dict
+        By candidate set: int64 ``[U, K]`` or None, see `candidates.build_negatives`.
+    """
+
+    def __init__(self, config: Any, dataset: SessionDataset) -> None:
+        self.n_items = dataset.item_num
+        self.user_field, self.item_field = dataset.uid_field, dataset.iid_field
+        negatives = build_negatives(
+            config["eval_candidates"],
+            dataset.sequences,
+            dataset.item_num,
+            config["num_negatives"],
+            config["negatives_seed"],
+            dataset.field2token_id[dataset.uid_field],
+            dataset.field2token_id[dataset.iid_field],
+        )
+        self.negatives = {
+            name: None if array is None else torch.from_numpy(np.ascontiguousarray(array))
+            for name, array in negatives.items()
+        }
+        self.metrics = RankMetrics(config, dataset.item_num, dataset.training_items())
+
+    @torch.no_grad()
+    def evaluate(
+        self, model: nn.Module, batches: Iterable[Any], device: torch.device, candidate_sets: Sequence[str]
+    ) -> SplitRanks:
+        """Rank the targets of ``batches`` (Interactions) in each of ``candidate_sets``.
+
+        Raises
+        ------
+        InputError
+            If there is no batch, or a user's own negatives hold the target.
+        """
+        model.eval()
+        users, targets = [], []
+        ranks: dict[str, list[Tensor]] = {name: [] for name in candidate_sets}
+        counts: dict[str, list[Tensor]] = {name: [] for name in candidate_sets}
+        items: dict[str, list[Tensor]] = {name: [] for name in candidate_sets}
+        for batch in batches:
+            users.append(batch[self.user_field])
+            targets.append(batch[self.item_field])
+            scores = self._scores(model, batch.to(device))
+            target = targets[-1].to(device)
+            for name in candidate_sets:
+                table = self.negatives[name]
+                negatives = None if table is None else table[users[-1]].to(device)
+                rank, count = candidate_ranks(scores, target, negatives)
+                ranks[name].append(rank.cpu())
+                counts[name].append(count.cpu())
+                if self.metrics.needs_items:
+                    items[name].append(top_items(scores, target, negatives, self.metrics.max_k).cpu())
+        if not users:
+            raise InputError("no user has enough interactions to be evaluated: three for test, four for validation")
+        all_ranks = {name: torch.cat(parts) for name, parts in ranks.items()}
+        all_counts = {name: torch.cat(parts) for name, parts in counts.items()}
+        metrics = {
+            name: self.metrics(
+                all_ranks[name], all_counts[name], torch.cat(items[name]) if self.metrics.needs_items else None
+            )
+            for name in candidate_sets
+        }
+        return SplitRanks(torch.cat(users), torch.cat(targets), all_ranks, all_counts, metrics)
+
+    def _scores(self, model: nn.Module, batch: Any) -> Tensor:
+        """Scores of all items ``[B, n_items]``; models without a full sort are asked item by item."""
+        try:
+            scores = model.full_sort_predict(batch)
+        except NotImplementedError:
+            n_rows = len(batch)
+            pairs = batch.repeat_interleave(self.n_items)
+            pairs[self.item_field] = torch.arange(self.n_items, device=batch[self.user_field].device).repeat(n_rows)
+            scores = model.predict(pairs)
+        return scores.view(-1, self.n_items)
+
