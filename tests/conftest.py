@@ -1,0 +1,89 @@
+"""Small datasets and configurations that every test file shares."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from recbole_session.config import SessionConfig
+from recbole_session.data.dataset import SessionDataset
+
+torch.set_num_threads(2)
+
+DAY = 86_400
+
+# Enough for one step on the CPU within milliseconds.
+TINY_MODEL = {
+    "n_layers": 2,
+    "n_heads": 2,
+    "hidden_size": 8,
+    "inner_size": 16,
+    "temporal_dim": 4,
+    "hidden_dropout_prob": 0.0,
+    "attn_dropout_prob": 0.0,
+    "MAX_ITEM_LIST_LENGTH": 8,
+    "train_batch_size": 4,
+    "epochs": 1,
+}
+
+Row = tuple[object, ...]
+WriteDataset = Callable[..., Path]
+BuildConfig = Callable[..., SessionConfig]
+
+
+@pytest.fixture
+def write_dataset(tmp_path: Path) -> WriteDataset:
+    """Write rows ``(user, item, timestamp[, session])`` as dataset ``toy``; returns the path of its .inter file."""
+
+    def write(rows: Iterable[Row], name: str = "toy", header: str | None = None) -> Path:
+        rows = list(rows)
+        columns = ["user_id:token", "item_id:token", "timestamp:float", "session_id:token"]
+        path = tmp_path / "data" / name / f"{name}.inter"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [header if header is not None else "\t".join(columns[: len(rows[0]) if rows else 3])]
+        lines += ["\t".join(map(str, row)) for row in rows]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def build_config(tmp_path: Path) -> BuildConfig:
+    """Build the configuration of a tiny model on dataset ``toy``; keyword arguments are keys."""
+
+    def build(model: str | type = "SessionBERT4Rec", dataset: str = "toy", **keys: object) -> SessionConfig:
+        values: dict[str, object] = {"data_path": str(tmp_path / "data"), "checkpoint_dir": str(tmp_path / "saved")}
+        if model == "SessionBERT4Rec":
+            values.update(TINY_MODEL)
+        return SessionConfig(model, dataset, config_dict={**values, **keys})
+
+    return build
+
+
+def random_rows(n_users: int = 12, n_items: int = 30, seed: int = 0, shortest: int = 4, longest: int = 15) -> list[Row]:
+    """Rows of users with sessions of a few items, a day and more apart, in no order at all."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (1,), generator=generator))
+
+    rows: list[Row] = []
+    for user in range(n_users):
+        time = 900_000_000 + draw(0, 10_000_000)
+        for _ in range(draw(shortest, longest + 1)):
+            rows.append((f"u{user}", f"i{draw(0, n_items)}", time))
+            time += draw(1, 500) if draw(0, 3) else 2 * DAY + draw(0, 1000)
+    order = torch.randperm(len(rows), generator=generator).tolist()
+    return [rows[index] for index in order]
+
+
+def shared_folder() -> Path:
+    """Folder beside the checkout with data that may not be copied into it."""
+    return Path(os.environ.get("RECBOLE_SESSION_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def build_views(config: SessionConfig) -> dict[str, SessionDataset]:
+    """Load the dataset of ``config`` and return its views by split."""
+    return dict(zip(("train", "valid", "test"), SessionDataset(config).build(), strict=True))
