@@ -16,7 +16,12 @@ import yaml
 from recbole.config import Config
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
-from recbole.utils.argument_list import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
+from recbole.utils.argument_list import (
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    training_arguments,
+)
 
 from recbole_session.config_rules import NESTED_KEYS, check_combination, check_value, nearest
 from recbole_session.errors import InputError
@@ -59,7 +64,7 @@ def available_models() -> dict[str, type]:
 def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML text; ``source`` names it in the error."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -112,7 +117,8 @@ def parse_command_line(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _overlap(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
     return any(
-        key in left and not (isinstance(left[key], Mapping) and isinstance(value, Mapping) and not _overlap(left[key], value))
+        key in left
+        and not (isinstance(left[key], Mapping) and isinstance(value, Mapping) and not _overlap(left[key], value))
         for key, value in right.items()
     )
 

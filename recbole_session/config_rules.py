@@ -36,7 +36,9 @@ def integer(minimum: int) -> Rule:
     return Rule(lambda value: _is_number(value, int) and value >= minimum, f"a whole number of at least {minimum}")
 
 
-def number(minimum: float, maximum: float = float("inf"), *, open_minimum: bool = False, open_maximum: bool = False) -> Rule:
+def number(
+    minimum: float, maximum: float = float("inf"), *, open_minimum: bool = False, open_maximum: bool = False
+) -> Rule:
     """Numbers between two bounds, which belong to it unless they are open."""
 
     def allows(value: Any) -> bool:
@@ -61,9 +63,11 @@ def one_of(choices: Collection[str]) -> Rule:
 def subset_of(choices: Collection[str]) -> Rule:
     """A list out of some words, none of them twice; the empty list too."""
     return Rule(
-        lambda value: isinstance(value, list)
-        and all(isinstance(entry, str) and entry in choices for entry in value)
-        and len(set(value)) == len(value),
+        lambda value: (
+            isinstance(value, list)
+            and all(isinstance(entry, str) and entry in choices for entry in value)
+            and len(set(value)) == len(value)
+        ),
         f"a list out of [{', '.join(choices)}], none twice",
     )
 
@@ -96,7 +100,9 @@ CANDIDATES = Rule(
     lambda value: isinstance(value, str) and (value in CANDIDATE_SETS or Path(value).is_file()),
     f"one of {', '.join(CANDIDATE_SETS)} or the path of a CSV file of negatives",
 )
-NO_CACHE = Rule(lambda value: value in (None, False), "~ or False (nothing is cached: batches are cut from flat arrays)")
+NO_CACHE = Rule(
+    lambda value: value in (None, False), "~ or False (nothing is cached: batches are cut from flat arrays)"
+)
 
 RULES: dict[str, Rule] = {
     "session_features": subset_of(SESSION_FEATURES),
@@ -207,19 +213,23 @@ def check_combination(values: Mapping[str, Any], max_metric_k: Collection[int]) 
     """
     hidden_size, n_heads = values.get("hidden_size"), values.get("n_heads")
     if hidden_size and n_heads and hidden_size % n_heads:
-        raise InputError(f"hidden_size is {hidden_size} and n_heads {n_heads}; allowed: a hidden_size that n_heads divides")
+        raise InputError(
+            f"hidden_size is {hidden_size} and n_heads {n_heads}; allowed: a hidden_size that n_heads divides"
+        )
     candidates = [Path(entry).stem if entry not in CANDIDATE_SETS else entry for entry in values["eval_candidates"]]
     if len(set(candidates)) < len(candidates):
         raise InputError(f"eval_candidates is {values['eval_candidates']!r}; allowed: sets with different names")
     if values["valid_candidates"] not in candidates:
         raise InputError(
-            f"valid_candidates is {values['valid_candidates']!r}; allowed: one of eval_candidates, {', '.join(candidates)}"
+            f"valid_candidates is {values['valid_candidates']!r}; "
+            f"allowed: one of eval_candidates, {', '.join(candidates)}"
         )
     metrics = [metric.lower() for metric in values["metrics"]]
     allowed = [metric if metric == "gauc" else f"{metric}@{k}" for metric in metrics for k in max_metric_k]
     if str(values["valid_metric"]).lower() not in allowed:
         raise InputError(
-            f"valid_metric is {values['valid_metric']!r}; allowed, by metrics and topk: {', '.join(dict.fromkeys(allowed))}"
+            f"valid_metric is {values['valid_metric']!r}; "
+            f"allowed, by metrics and topk: {', '.join(dict.fromkeys(allowed))}"
         )
 
 

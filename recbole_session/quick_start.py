@@ -105,7 +105,9 @@ def make_run_folder(config: SessionConfig) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise InputError(f"checkpoint_dir {config['checkpoint_dir']!r}: cannot make {folder}: {error.strerror}") from error
+            raise InputError(
+                f"checkpoint_dir {config['checkpoint_dir']!r}: cannot make {folder}: {error.strerror}"
+            ) from error
         return folder
     raise InputError(f"{parent} holds 999 runs of this second")
 
@@ -115,7 +117,7 @@ def logging_to(path: Path, state: str) -> Iterator[None]:
     """Send RecBole's log, the root logger's, to ``path`` and to the terminal while the block runs."""
     root = logging.getLogger()
     level = root.level
-    handlers = [logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()]
+    handlers: list[logging.Handler] = [logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handlers[1].setFormatter(logging.Formatter("%(message)s"))
     for handler in handlers:

@@ -21,7 +21,12 @@ Result = dict[str, Any]
 
 
 def build_result(
-    config: Any, dataset: SessionDataset, model: nn.Module, trainer: SessionTrainer, test: SplitRanks, eval_seconds: float
+    config: Any,
+    dataset: SessionDataset,
+    model: nn.Module,
+    trainer: SessionTrainer,
+    test: SplitRanks,
+    eval_seconds: float,
 ) -> Result:
     """Return the content of result.json; metric values are unrounded."""
     return {
@@ -56,8 +61,8 @@ def write_result(run_folder: Path, result: Result) -> None:
 def write_ranks(run_folder: Path, dataset: SessionDataset, split: SplitRanks) -> None:
     """Write ranks.csv: per user the target and, for every candidate set, its rank and how many there were."""
     columns = {
-        "user_id": dataset.id2token(dataset.uid_field, split.users),
-        "item_id": dataset.id2token(dataset.iid_field, split.items),
+        "user_id": dataset.id2token(dataset.uid_field, split.users.numpy()),
+        "item_id": dataset.id2token(dataset.iid_field, split.items.numpy()),
     }
     for name, ranks in split.ranks.items():
         columns[f"rank_{name}"] = ranks.numpy()

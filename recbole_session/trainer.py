@@ -105,7 +105,11 @@ class SessionTrainer(Trainer):
         self.model.load_other_parameter(state["other_parameter"])
 
     def evaluate(  # type: ignore[override]
-        self, eval_data: Any, load_best_model: bool = True, model_file: None = None, show_progress: bool = False
+        self,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: None = None,
+        show_progress: bool = False,
     ) -> SplitRanks:
         """Rank the targets of a split in every candidate set, with the best epoch's weights."""
         if load_best_model:

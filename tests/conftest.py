@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from recbole_session.config import SessionConfig
 from recbole_session.data.dataset import SessionDataset
 
@@ -54,7 +55,10 @@ def build_config(tmp_path: Path) -> BuildConfig:
     """Build the configuration of a tiny model on dataset ``toy``; keyword arguments are keys."""
 
     def build(model: str | type = "SessionBERT4Rec", dataset: str = "toy", **keys: object) -> SessionConfig:
-        values: dict[str, object] = {"data_path": str(tmp_path / "data"), "checkpoint_dir": str(tmp_path / "saved")}
+        values: dict[str, object] = {
+            "data_path": str(tmp_path / "data"),
+            "checkpoint_dir": str(tmp_path / "saved"),
+        }
         if model == "SessionBERT4Rec":
             values.update(TINY_MODEL)
         return SessionConfig(model, dataset, config_dict={**values, **keys})

@@ -46,9 +46,7 @@ def recent_window(begins: Tensor, ends: Tensor, length: int) -> tuple[Tensor, Te
     return rows * is_row, is_row
 
 
-def token_batch(
-    tokens: UserSequences, users: Tensor, ends: Tensor, length: int, mask: int | None
-) -> dict[str, Tensor]:
+def token_batch(tokens: UserSequences, users: Tensor, ends: Tensor, length: int, mask: int | None) -> dict[str, Tensor]:
     """Input of a session-aware model: the latest ``length`` tokens of each user that precede ``ends``.
 
     Parameters

@@ -66,7 +66,9 @@ class SessionDataset(SequentialDataset):
         wanted = [name for name in fields if (load_col is None or name in load_col) and name not in (unload_col or ())]
         for name in wanted:
             if fields[name].endswith("seq"):
-                raise InputError(f"{path}: column {name!r} is a sequence, which is not supported; name it in unload_col")
+                raise InputError(
+                    f"{path}: column {name!r} is a sequence, which is not supported; name it in unload_col"
+                )
             self.field2source[name] = source
             self.field2type[name] = FeatureType(fields[name])
             self.field2seqlen[name] = 1
@@ -94,14 +96,14 @@ class SessionDataset(SequentialDataset):
             return set(), None
         return super()._get_load_and_unload_col(source)
 
-    def _data_filtering(self) -> None:
-        """Filter as RecBole does; a filter that leaves nothing is a mistake in the keys."""
-        super()._data_filtering()
-        if len(self.inter_feat) == 0:
+    def _reset_index(self) -> None:
+        """Renumber the rows that the filters left; to leave none is a mistake in the keys or the file."""
+        if self.inter_feat.empty:
             raise InputError(
                 f"dataset {self.dataset_name!r} has no rows left after val_interval, user_inter_num_interval and "
-                "item_inter_num_interval; loosen them"
+                "item_inter_num_interval; loosen them, or look into the file"
             )
+        super()._reset_index()
 
     def _fill_nan(self) -> None:
         """Fill missing values by assignment; RecBole's in-place fill is a no-op on pandas 3."""

@@ -142,7 +142,9 @@ def read_negatives(path: Path, n_users: int, user_ids: Mapping[str, int], item_i
         column = frame[name].map(known).fillna(0).to_numpy(dtype=np.int64)
         if (column == 0).any():
             line = int((column == 0).argmax())
-            raise InputError(f"negatives file {path}, line {line + 2}: {name} {frame[name][line]!r} is not in the dataset")
+            raise InputError(
+                f"negatives file {path}, line {line + 2}: {name} {frame[name][line]!r} is not in the dataset"
+            )
         ids.append(column)
     users, items = ids
     twice = frame.duplicated()

@@ -107,7 +107,9 @@ class RankingEvaluator:
         all_counts = {name: torch.cat(parts) for name, parts in counts.items()}
         metrics = {
             name: self.metrics(
-                all_ranks[name], all_counts[name], torch.cat(items[name]) if self.metrics.needs_items else None
+                all_ranks[name],
+                all_counts[name],
+                torch.cat(items[name]) if self.metrics.needs_items else None,
             )
             for name in candidate_sets
         }
@@ -123,4 +125,3 @@ class RankingEvaluator:
             pairs[self.item_field] = torch.arange(self.n_items, device=batch[self.user_field].device).repeat(n_rows)
             scores = model.predict(pairs)
         return scores.view(-1, self.n_items)
-

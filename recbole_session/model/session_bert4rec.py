@@ -51,9 +51,7 @@ def session_segments(session_seq: Tensor, is_token: Tensor, max_session_segments
     return (max_session_segments - age).clamp(min=1) * is_token
 
 
-def mask_items(
-    item_seq: Tensor, n_items: int, mask_ratio: float, ft_ratio: float = 0.0
-) -> tuple[Tensor, Tensor]:
+def mask_items(item_seq: Tensor, n_items: int, mask_ratio: float, ft_ratio: float = 0.0) -> tuple[Tensor, Tensor]:
     """Choose items for the cloze task and hide them: 80% mask, 10% random item, 10% kept.
 
     Parameters

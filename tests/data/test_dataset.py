@@ -1,0 +1,214 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from recbole_session.data.dataset import SessionDataset
+from recbole_session.errors import InputError
+from tests.conftest import DAY, BuildConfig, WriteDataset, build_views, random_rows, shared_folder
+
+MODELS = ["SessionBERT4Rec", "SASRec", "BERT4Rec", "GRU4Rec"]
+
+
+def ids(view: SessionDataset, field: str, tokens: list[str]) -> list[int]:
+    return [view.token2id(field, token) for token in tokens]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_nothing_of_the_future_is_in_an_input(
+    model: str, write_dataset: WriteDataset, build_config: BuildConfig
+) -> None:
+    """Change every item at and after the target: no input of that sample may notice."""
+    rows = random_rows(seed=1)
+    write_dataset(rows)
+    views = build_views(build_config(model, MAX_ITEM_LIST_LENGTH=6))
+    for split in ("valid", "test"):
+        view = views[split]
+        index = torch.arange(len(view))
+        before = view[index].interaction
+        history = view.sequences.items.clone()
+        future = torch.zeros(len(history), dtype=torch.bool)
+        for user, end in zip(view.users.tolist(), view.ends.tolist(), strict=True):
+            future[end : view.sequences.offsets[user + 1]] = True
+        changed = torch.where(future, 1, history)
+        object.__setattr__(view.sequences, "items", changed)
+        view._prepare_tokens()
+        after = view[index].interaction
+        object.__setattr__(view.sequences, "items", history)
+        view._prepare_tokens()
+        assert not torch.equal(before["item_id"], after["item_id"])  # the targets did change
+        for field in set(before) - {"item_id"}:
+            assert torch.equal(before[field], after[field]), field
+
+
+def test_masked_training_never_sees_validation_or_test_items(
+    write_dataset: WriteDataset, build_config: BuildConfig
+) -> None:
+    rows = [(f"u{user}", f"u{user}-{place}", place) for user in range(5) for place in range(4 + user)]
+    write_dataset(rows)
+    view = build_views(build_config(MAX_ITEM_LIST_LENGTH=20))["train"]
+    seen = set(view[torch.arange(len(view))]["item_seq"].flatten().tolist())
+    held_out = {token for user in range(5) for token in (f"u{user}-{2 + user}", f"u{user}-{3 + user}")}
+    names = {view.id2token("item_id", item) for item in seen if 0 < item < view.item_num}
+    assert names == {item for _, item, _ in rows} - held_out
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_targets_and_histories_follow_exact_time(
+    model: str, write_dataset: WriteDataset, build_config: BuildConfig
+) -> None:
+    # Seconds within one float32 step, newest first in the file.
+    base = 978_300_770
+    rows = [("u", f"i{place}", base + place) for place in range(9, -1, -1)]
+    assert len({np.float32(time) for _, _, time in rows}) == 1
+    write_dataset(rows)
+    test = build_views(build_config(model, MAX_ITEM_LIST_LENGTH=16))["test"]
+    batch = test[torch.tensor([0])]
+    assert test.id2token("item_id", batch["item_id"].numpy()).tolist() == ["i9"]
+    field = "item_seq" if model == "SessionBERT4Rec" else "item_id_list"
+    history = [item for item in batch[field][0].tolist() if 0 < item < test.item_num]
+    assert test.id2token("item_id", history).tolist() == [f"i{place}" for place in range(9)]
+
+
+def test_prefix_samples_equal_recboles_own(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
+    """Row for row what RecBole's augmentation stores, on times that float32 holds exactly."""
+    from recbole.data.dataset import SequentialDataset
+
+    rows = [(user, item, (time - 900_000_000) % 10_000_000) for user, item, time in random_rows(n_users=9, seed=3)]
+    write_dataset(rows)
+    config = build_config("SASRec", MAX_ITEM_LIST_LENGTH=5, load_col={"inter": ["user_id", "item_id", "timestamp"]})
+    stock = SequentialDataset(config)
+    stock._fill_nan = lambda: None
+    for ours, theirs in zip(SessionDataset(config).build(), stock.build(), strict=True):
+        mine = ours[torch.arange(len(ours))]
+
+        def table(batch: object) -> list[tuple[object, ...]]:
+            fields = ["user_id", "item_id", "timestamp", "item_length", "item_id_list", "timestamp_list"]
+            columns = [batch[field].long().tolist() for field in fields]  # type: ignore[index]
+            return sorted(tuple(map(str, row)) for row in zip(*columns, strict=True))
+
+        assert table(mine) == table(theirs.inter_feat)
+
+
+def test_sessions_are_derived_where_the_file_has_none(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
+    times = [0, 10, 10 + DAY, 11 + 2 * DAY, 12 + 2 * DAY]
+    rows = [("u", f"i{place}", time) for place, time in enumerate(times)]
+    write_dataset(rows)
+    view = build_views(build_config())["test"]
+    assert view.sequences.starts_session().tolist() == [True, False, False, True, False]
+    write_dataset([(*row, session) for row, session in zip(rows, "aabbc", strict=True)])
+    view = build_views(build_config())["test"]
+    assert view.sequences.starts_session().tolist() == [True, False, True, False, True]
+    assert build_views(build_config(session_gap=5))["test"].sequences.starts_session().sum() == 3
+
+
+def test_no_prefix_is_stored(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
+    """Memory of a view grows with rows, not with rows times length."""
+    write_dataset([("u", f"i{place % 50}", place) for place in range(3000)])
+    view = build_views(build_config("SASRec", MAX_ITEM_LIST_LENGTH=500))["train"]
+    tensors = [*vars(view).values(), *vars(view.sequences).values(), *view.inter_feat.interaction.values()]
+    assert max(value.numel() for value in tensors if isinstance(value, torch.Tensor)) <= 3000
+    assert view[torch.arange(4)]["item_id_list"].shape == (4, 500)
+
+
+HEADER = "user_id:token\titem_id:token\ttimestamp:float"
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "words"),
+    [
+        ("user_id\titem_id\ttimestamp", [("u", "i", 1)], "line 1: column 'user_id' is not written name:type"),
+        ("user_id:token\titem_id:tokn\ttimestamp:float", [("u", "i", 1)], "line 1: column 'item_id:tokn'"),
+        ("user_id:token\titem_id:token", [("u", "i")], "has no column 'timestamp'"),
+        ("user_id:token\titem_id:token", [("u", "i", 1)], "no column 'timestamp'"),
+        (HEADER, [("u", "i", 1, 9)], "line 2 has 4 columns; the header names 3"),
+        (HEADER, [("u", "i", 1), ("u", "j", "")], "line 3: timestamp is missing"),
+        (HEADER, [("u", "i", "soon")], "does not fit its header"),
+        (HEADER, [("u", "i", 978_300_760_000)], "write seconds, not milliseconds"),
+        (HEADER, [], "no rows left"),
+        (HEADER, [("u", "i", 1), ("v", "j", 2)], "no user with two interactions"),
+        ("", [], "is empty"),
+    ],
+)
+def test_a_broken_file_is_one_sentence(
+    header: str,
+    rows: list[tuple[object, ...]],
+    words: str,
+    write_dataset: WriteDataset,
+    build_config: BuildConfig,
+) -> None:
+    path = write_dataset(rows, header=header)
+    if not header:
+        path.write_text("")
+    with pytest.raises(InputError) as error:
+        SessionDataset(build_config()).build()
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_ids_that_pandas_takes_for_missing_are_kept(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
+    items = ["NA", "null", "None", '"quoted', "nan"]
+    write_dataset([("NaN", item, place) for place, item in enumerate(items)])
+    view = build_views(build_config())["test"]
+    assert view.id2token("item_id", view.sequences.items.numpy()).tolist() == items
+
+
+def test_a_missing_dataset_names_the_command_that_makes_it(build_config: BuildConfig) -> None:
+    with pytest.raises(InputError, match="recbole-session convert ml-1m"):
+        SessionDataset(build_config(dataset="ml-1m"))
+
+
+def test_unknown_load_col_is_refused(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
+    write_dataset([("u", "i", 1)])
+    with pytest.raises(InputError, match="no column 'rating'"):
+        SessionDataset(build_config(load_col={"inter": ["user_id", "item_id", "timestamp", "rating"]}))
+
+
+def test_filters_are_recboles(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
+    rows = [("a", "x", 1), ("a", "y", 2), ("a", "z", 3), ("b", "x", 1)]
+    write_dataset(rows)
+    dataset = SessionDataset(build_config(user_inter_num_interval="[2,inf)"))
+    assert dataset.user_num - 1 == 1
+
+
+@pytest.fixture(scope="module")
+def ml_1m_part() -> pd.DataFrame:
+    path = shared_folder() / "data" / "ml-1m-part" / "ratings.dat.gz"
+    if not path.is_file():
+        pytest.skip("the shared ML-1M rows are not beside this checkout")
+    with gzip.open(path, "rt") as file:
+        text = file.read().replace("::", "\t")
+    lines = [line.split("\t") for line in text.splitlines()]
+    return pd.DataFrame(lines, columns=["user_id", "item_id", "rating", "timestamp"])
+
+
+@pytest.mark.parametrize("model", ["SessionBERT4Rec", "SASRec"])
+def test_ml_1m_test_item_is_the_latest_row(
+    model: str, ml_1m_part: pd.DataFrame, tmp_path: Path, build_config: BuildConfig
+) -> None:
+    """In the published order of rows, for every user; equal times: the latest in the file."""
+    path = tmp_path / "data" / "toy" / "toy.inter"
+    path.parent.mkdir(parents=True)
+    kinds = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
+    frame = ml_1m_part.rename(columns={name: f"{name}:{kind}" for name, kind in kinds.items()})
+    frame.to_csv(path, sep="\t", index=False)
+    view = build_views(build_config(model))["test"]
+    batch = view[torch.arange(len(view))]
+    ours = dict(
+        zip(
+            view.id2token("user_id", batch["user_id"].numpy()),
+            view.id2token("item_id", batch["item_id"].numpy()),
+            strict=True,
+        )
+    )
+    latest: dict[str, tuple[int, str]] = {}
+    for user, item, time in zip(
+        ml_1m_part["user_id"], ml_1m_part["item_id"], ml_1m_part["timestamp"].astype(int), strict=True
+    ):
+        if user not in latest or time >= latest[user][0]:
+            latest[user] = (time, item)
+    assert len(ours) == 2999
+    assert ours == {user: item for user, (_, item) in latest.items()}
