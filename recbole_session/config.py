@@ -164,6 +164,8 @@ class SessionConfig(Config):
         For an unknown key, model, or value; one sentence.
     """
 
+    internal_config_dict: dict[str, Any]
+
     def __init__(
         self,
         model: str | type | None = None,

@@ -41,6 +41,8 @@ class SessionTrainer(Trainer):
         Time spent in training epochs, validation left out.
     """
 
+    best_valid_score: float
+
     def __init__(self, config: Any, model: nn.Module, evaluator: RankingEvaluator, run_folder: Path) -> None:
         with tensorboard_in(run_folder / "tensorboard"):
             super().__init__(config, model)
@@ -104,7 +106,7 @@ class SessionTrainer(Trainer):
         self.model.load_state_dict(state["state_dict"])
         self.model.load_other_parameter(state["other_parameter"])
 
-    def evaluate(  # type: ignore[override]
+    def evaluate(
         self,
         eval_data: Any,
         load_best_model: bool = True,

@@ -17,6 +17,8 @@ from recbole_session.data.splits import SPLITS
 class EvaluationLoader(AbstractDataLoader):
     """Batches of ``eval_batch_size`` samples, each sample once and in order, as `Interaction`."""
 
+    transform: Any
+
     def _init_batch_size_and_step(self) -> None:
         self.step = self.config["eval_batch_size"]
         self.set_batch_size(self.step)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.errors import InputError
@@ -74,7 +74,7 @@ class RankingEvaluator:
 
     @torch.no_grad()
     def evaluate(
-        self, model: nn.Module, batches: Iterable[Any], device: torch.device, candidate_sets: Sequence[str]
+        self, model: Any, batches: Iterable[Any], device: torch.device, candidate_sets: Sequence[str]
     ) -> SplitRanks:
         """Rank the targets of ``batches`` (Interactions) in each of ``candidate_sets``.
 
@@ -115,7 +115,7 @@ class RankingEvaluator:
         }
         return SplitRanks(torch.cat(users), torch.cat(targets), all_ranks, all_counts, metrics)
 
-    def _scores(self, model: nn.Module, batch: Any) -> Tensor:
+    def _scores(self, model: Any, batch: Any) -> Tensor:
         """Scores of all items ``[B, n_items]``; models without a full sort are asked item by item."""
         try:
             scores = model.full_sort_predict(batch)

@@ -1,0 +1,53 @@
+"""Every BERT4Rec row of the paper's Table 2."""
+
+import pytest
+
+from recbole_session.config import SessionConfig
+from recbole_session.model import SessionBERT4Rec
+
+PAPER = {"hidden_size": 256, "n_layers": 4, "inner_size": 1024}
+DATASETS = {
+    "steam": {"items": 4331, "L": 15, "n_heads": 2, "m": 5, "d_T": 32},
+    "ml-1m": {"items": 3327, "L": 200, "n_heads": 2, "m": 3, "d_T": 16},
+    "ml-20m": {"items": 12239, "L": 100, "n_heads": 4, "m": 5, "d_T": 64},
+}
+TABLE_2 = {
+    (): (5_385_708, 4_918_016, 9_464_272),
+    ("ST",): (5_385_964, 4_918_272, 9_464_528),
+    ("SSE",): (5_386_988, 4_918_784, 9_465_552),
+    ("TSA",): (5_389_996, 4_919_136, 9_481_040),
+    ("ST", "SSE"): (5_387_244, 4_919_040, 9_465_808),
+    ("ST", "TSA"): (5_390_252, 4_919_392, 9_481_296),
+    ("SSE", "TSA"): (5_391_276, 4_919_904, 9_482_320),
+    ("ST", "SSE", "TSA"): (5_391_532, 4_920_160, 9_482_576),
+}
+CASES = [
+    (features, dataset, count)
+    for features, counts in TABLE_2.items()
+    for dataset, count in zip(DATASETS, counts, strict=True)
+]
+
+
+class Catalogue:
+    """All that the model asks of a dataset."""
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+
+    def num(self, field: str) -> int:
+        return self.items + 1  # the padding
+
+
+@pytest.mark.parametrize(("features", "dataset", "count"), CASES)
+def test_table_2(features: tuple[str, ...], dataset: str, count: int) -> None:
+    facts = DATASETS[dataset]
+    keys = {
+        **PAPER,
+        "session_features": list(features),
+        "MAX_ITEM_LIST_LENGTH": facts["L"],
+        "n_heads": facts["n_heads"],
+        "max_session_segments": facts["m"],
+        "temporal_dim": facts["d_T"],
+    }
+    model = SessionBERT4Rec(SessionConfig("SessionBERT4Rec", dataset, config_dict=keys), Catalogue(facts["items"]))
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
