@@ -1,1 +1,32 @@
 """Raw interaction logs in, RecBole atomic files out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def convert(name: str, raw: Path | None, output_dir: Path, **options: Any) -> Path:
+    """Convert a dataset and return the path of the written ``.inter`` file.
+
+    Parameters
+    ----------
+    name
+        ``ml-100k``, ``ml-1m``, ``ml-10m``, ``ml-20m``, ``ml-25m``, ``ml-32m``, ``steam`` or ``generic``.
+    raw
+        A zip, a folder, a bare file or a ``.gz``. None takes the copy of ml-100k in the recbole package,
+        or fetches the dataset with ``download=True``.
+    output_dir
+        The dataset goes to ``<output_dir>/<name>/<name>.inter``, its card beside it.
+    **options
+        The fields of `conversion.Options` and of `thresholds.Thresholds`.
+
+    Raises
+    ------
+    InputError
+        If an option, the file or its content is wrong. Nothing is written then.
+    """
+    # Imported here, so that recbole_session.converters.sessions needs no pandas.
+    from recbole_session.converters.conversion import run_conversion
+
+    return run_conversion(name, raw, output_dir, **options).path

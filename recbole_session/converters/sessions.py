@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 DAY = 86_400  # seconds; the paper's session gap
 
 
-def session_starts(
-    users: NDArray[np.generic], times: NDArray[np.generic], session_gap: float = DAY
-) -> NDArray[np.bool_]:
+def session_starts(users: NDArray[Any], times: NDArray[Any], session_gap: float = DAY) -> NDArray[np.bool_]:
     """Mark the rows that open a session.
 
     Parameters

@@ -1,0 +1,86 @@
+"""``recbole-session convert``: flags in, a summary or one sentence out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from recbole_session.converters.conversion import ENGINES, Conversion, run_conversion
+from recbole_session.converters.datasets import DATASETS
+from recbole_session.converters.generic import FORMATS, TIME_UNITS, Columns
+from recbole_session.converters.thresholds import HELP as THRESHOLD_HELP
+from recbole_session.converters.thresholds import Thresholds
+from recbole_session.errors import InputError
+
+HELP = "turn a published or your own raw file into atomic files"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags; a threshold that is not typed is None and left to the dataset."""
+    parser.add_argument("name", choices=[*DATASETS, "generic"], help="what the raw file is")
+    parser.add_argument("--raw", type=Path, help="a zip, a folder, a bare file or a .gz")
+    parser.add_argument("--download", action="store_true", help="fetch the published file into DATA_PATH/raw")
+    parser.add_argument("--url", help="with --download: another address of the same file")
+    parser.add_argument("--data_path", type=Path, default=Path("atomic_data"), help="where datasets go")
+    parser.add_argument("--dataset", help="name of the written dataset (default: NAME)")
+    parser.add_argument(
+        "--engine", choices=list(ENGINES), default="pandas", help="what does the preprocessing"
+    )
+    lines = parser.add_mutually_exclusive_group()
+    lines.add_argument("--strict", action="store_true", help="stop at the first malformed line")
+    lines.add_argument("--skip_bad", action="store_true", help="go on, however many lines are malformed")
+    steps = parser.add_argument_group("preprocessing (default: the paper's values)")
+    steps.add_argument(
+        "--all_users",
+        action=argparse.BooleanOptionalAction,
+        help="keep everybody: no user is dropped for having few rows or sessions (default for ml-100k)",
+    )
+    for field in fields(Thresholds):
+        kind = float if field.name == "min_rating" else int
+        steps.add_argument(f"--{field.name}", type=kind, help=THRESHOLD_HELP[field.name])
+    generic = parser.add_argument_group("generic files")
+    for name in ("user", "item", "time", "rating"):
+        generic.add_argument(f"--{name}_col", metavar="COLUMN", help=f"name of the {name} column")
+    generic.add_argument("--time_unit", choices=TIME_UNITS, help="Unix seconds (default) or ms, or ISO dates")
+    generic.add_argument("--format", choices=list(FORMATS), help="default: by the file's ending")
+    generic.add_argument("--delimiter", help="of a CSV file (default: a comma; tab is a name too)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Convert and print what was made."""
+    options = {field.name: getattr(arguments, field.name) for field in fields(Thresholds)}
+    for name in ("dataset", "engine", "strict", "skip_bad", "all_users", "download", "url"):
+        options[name] = getattr(arguments, name)
+    options["columns"] = _columns(arguments)
+    _print_summary(run_conversion(arguments.name, arguments.raw, arguments.data_path, **options))
+
+
+def _columns(arguments: argparse.Namespace) -> Columns | None:
+    names = ("user_col", "item_col", "time_col", "rating_col", "time_unit", "format", "delimiter")
+    given = {
+        name.removesuffix("_col"): getattr(arguments, name) for name in names if getattr(arguments, name)
+    }
+    if arguments.name != "generic":
+        if given:
+            raise InputError(f"--user_col and the like are for convert generic, not for {arguments.name}.")
+        return None
+    missing = [f"--{name}_col" for name in ("user", "item", "time") if name not in given]
+    if missing:
+        raise InputError(f"convert generic needs {' and '.join(missing)}: say which column holds what.")
+    if given.get("delimiter") in ("tab", "\\t"):
+        given["delimiter"] = "\t"
+    return Columns(**given)
+
+
+def _print_summary(conversion: Conversion) -> None:
+    lines = conversion.card["lines"]
+    for bad in lines["first_malformed"]:
+        print(f"line {bad['line']} left out: {bad['reason']}", file=sys.stderr)
+    if lines["malformed"] > len(lines["first_malformed"]):
+        print(f"... {lines['malformed']:,} lines left out in all", file=sys.stderr)
+    print(f"{'step':<20}{'rows':>14}{'users':>12}{'items':>12}")
+    for count in conversion.card["counts"]:
+        print(f"{count['step']:<20}{count['rows']:>14,}{count['users']:>12,}{count['items']:>12,}")
+    print(f"written: {conversion.path}")

@@ -1,0 +1,155 @@
+"""Finding the ratings inside what a user points at, and reading them as one guarded stream of bytes."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+from recbole_session.converters.rows import shown
+from recbole_session.errors import InputError
+
+MAX_EXPANSION = 100  # text packs about 4 to 10 times smaller; deflate can be driven to 1032
+FREE_EXPANSION_BYTES = 64 << 20  # below this much output nobody is harmed, whatever the factor
+# What the standard library raises on damaged, truncated or encrypted archives and unreadable files.
+READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file on disk and, for an archive, the member to read."""
+
+    path: Path
+    member: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name used in messages and in the card, without the directory."""
+        return f"{self.path.name}:{self.member}" if self.member else self.path.name
+
+
+def find_source(raw: Path, names: tuple[str, ...]) -> Source:
+    """Find the file to read.
+
+    Parameters
+    ----------
+    raw
+        A zip, a folder, a bare file or a ``.gz``; what it is shows in its first bytes, not its name.
+    names
+        File names to look for in a zip or a folder, the preferred first; none accepts any single member
+        of a zip.
+
+    Raises
+    ------
+    InputError
+        If nothing fits, or a zip holds member names that point outside of it.
+    """
+    raw = Path(raw).expanduser()
+    if raw.is_dir():
+        return _find_in_folder(raw, names)
+    if not raw.is_file():
+        raise InputError(f"--raw {raw} does not exist: give a zip, a folder, a bare file or a .gz.")
+    with _told(raw.name), raw.open("rb") as stream:
+        magic = stream.read(4)
+    if magic in (b"PK\x03\x04", b"PK\x05\x06"):
+        return _find_in_zip(raw, names)
+    return Source(raw)
+
+
+def _find_in_folder(folder: Path, names: tuple[str, ...]) -> Source:
+    with _told(str(folder)):
+        for name in names:
+            for pattern in (name, f"{name}.gz", f"*/{name}", f"*/{name}.gz"):
+                found = sorted(path for path in folder.glob(pattern) if path.is_file())
+                if len(found) > 1:
+                    listed = ", ".join(str(path.relative_to(folder)) for path in found[:5])
+                    raise InputError(f"--raw {folder} holds several {name} ({listed}): give the one file.")
+                if found:
+                    return Source(found[0])
+    raise InputError(f"--raw {folder} holds no {' or '.join(names) or 'single file'}: give the file itself.")
+
+
+def _find_in_zip(path: Path, names: tuple[str, ...]) -> Source:
+    with _told(path.name), zipfile.ZipFile(path) as archive:
+        members = [info.filename for info in archive.infolist() if not info.is_dir()]
+    for member in members:
+        parts = PurePosixPath(member.replace("\\", "/")).parts
+        if ".." in parts or member.startswith(("/", "\\")) or ":" in member:
+            raise InputError(
+                f"{path.name} holds {shown(member)}, a name that points outside: do not trust this archive."
+            )
+    for name in names:
+        found = [member for member in members if PurePosixPath(member).name == name]
+        if len(found) > 1:
+            raise InputError(
+                f"{path.name} holds several {name} ({', '.join(found[:5])}): unpack the right one."
+            )
+        if found:
+            return Source(path, found[0])
+    if not names and len(members) == 1:
+        return Source(path, members[0])
+    raise InputError(
+        f"{path.name} holds no {' or '.join(names) or 'single file'} "
+        f"but {', '.join(members[:5]) or 'nothing'}: is it the right archive?"
+    )
+
+
+@contextmanager
+def open_source(source: Source) -> Iterator[BinaryIO]:
+    """Open a source as a stream of unpacked bytes that stops, with an InputError, at a bomb or damage."""
+    with ExitStack() as stack:
+        with _told(source.name):
+            packed_bytes = source.path.stat().st_size
+            stream: Any
+            if source.member is not None:
+                archive = stack.enter_context(zipfile.ZipFile(source.path))
+                packed_bytes = archive.getinfo(source.member).compress_size
+                stream = stack.enter_context(archive.open(source.member))
+            else:
+                stream = stack.enter_context(source.path.open("rb"))
+                if stream.read(2) == b"\x1f\x8b":
+                    stream = stack.enter_context(gzip.open(source.path, "rb"))
+                else:
+                    stream.seek(0)
+        yield cast(BinaryIO, _GuardedStream(stream.read, source.name, packed_bytes))
+
+
+class _GuardedStream:
+    """A ``read`` that turns damage into sentences and refuses to unpack without end."""
+
+    def __init__(self, read: Callable[[int], bytes], name: str, packed_bytes: int) -> None:
+        self._read, self._name = read, name
+        self._allowed = max(FREE_EXPANSION_BYTES, MAX_EXPANSION * packed_bytes)
+
+    def read(self, size: int) -> bytes:
+        with _told(self._name):
+            data = self._read(size)
+        self._allowed -= len(data)
+        if self._allowed < 0:
+            raise InputError(
+                f"{self._name} unpacks to more than {MAX_EXPANSION} times its size: this is no ratings file; "
+                "unpack it yourself if you trust it."
+            )
+        return data
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except READ_ERRORS as error:
+        raise InputError(f"{name} cannot be read ({error}): fetch it again.") from error
+
+
+def file_checksum(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with _told(path.name), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
