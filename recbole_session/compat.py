@@ -3,22 +3,27 @@
 Importing `recbole_session` applies `restore_numpy_names`. What else RecBole 1.2.1 breaks on is gone around in
 subclasses, because there the plug-in needs its own behaviour anyway:
 
-==========================================  =======================================================
-RecBole line                                mended in
-==========================================  =======================================================
-``config/configurator.py`` 625-635          here: `restore_numpy_names`
-``data/dataset/dataset.py`` 632-656         `data.dataset.SessionDataset._fill_nan` (a no-op under
-                                            pandas' copy-on-write)
-``trainer/trainer.py`` 253, 391             `trainer.SessionTrainer` (``torch.load`` of a pickled Config)
-``quick_start/quick_start.py``              never imported (it needs ray<=2.6.3 and pkg_resources)
-==========================================  =======================================================
+================================================  ====================================================
+RecBole line                                      mended in
+================================================  ====================================================
+``config/configurator.py`` 625-635                here: `restore_numpy_names`
+``model/sequential_recommender/sine.py`` 25       here: `import_recbole_models`
+``utils/utils.py`` 220                            here: `tensorboard_in`
+``data/dataset/dataset.py`` 632-656               `data.dataset.SessionDataset._fill_nan` (a no-op under
+                                                  pandas' copy-on-write)
+``trainer/trainer.py`` 323, 583                   `trainer.SessionTrainer` (``torch.load`` of a Config)
+``general_recommender/pop.py`` 47                 `model.pop.Pop` (counts an item once a batch)
+``quick_start/quick_start.py``                    never imported (needs ray<=2.6.3 and pkg_resources)
+================================================  ====================================================
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -41,11 +46,26 @@ def restore_numpy_names() -> None:
             setattr(np, name, kind)
 
 
+def import_recbole_models() -> ModuleType:
+    """Import RecBole's sequential models, and leave torch's anomaly detection as it was.
+
+    ``model/sequential_recommender/sine.py`` 25 switches it on for the whole process, and the package imports
+    that file with every model: each operation then stores a traceback, which slows training down and changes
+    no number. Can go when that line does.
+    """
+    import torch
+
+    was_on = torch.is_anomaly_enabled()
+    models = importlib.import_module("recbole.model.sequential_recommender")
+    torch.autograd.set_detect_anomaly(was_on)
+    return models
+
+
 @contextmanager
 def tensorboard_in(folder: Path) -> Iterator[None]:
     """Let a Trainer that is built within the block write its TensorBoard events into ``folder``.
 
-    ``utils/utils.py`` 229 always writes to ./log_tensorboard, and ``trainer/trainer.py`` 124 asks it. Can go
+    ``utils/utils.py`` 220 always writes to ./log_tensorboard, and ``trainer/trainer.py`` 124 asks it. Can go
     when RecBole takes a folder.
     """
     import recbole.trainer.trainer as trainer

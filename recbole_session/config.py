@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import recbole.model.sequential_recommender as recbole_models
+import recbole
 import torch
 import yaml
 from recbole.config import Config
@@ -23,14 +23,16 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
+from recbole_session.compat import import_recbole_models
 from recbole_session.config_rules import NESTED_KEYS, check_combination, check_value, nearest
 from recbole_session.errors import InputError
 from recbole_session.model import Pop, SessionBERT4Rec
 
 PROPERTIES = Path(__file__).with_name("properties")
 
-# Models of RecBole that need what this plug-in does not load: knowledge graphs, item features, pretraining, labels.
-_UNSUPPORTED = {"DIEN", "DIN", "FDSA", "GRU4RecF", "GRU4RecKG", "KSR", "S3Rec", "SASRecF", "RecBoleModel"}
+# Models of RecBole that need what this plug-in does not load: knowledge graphs, item features, pretraining,
+# labels, or a second sequence with the same target.
+_UNSUPPORTED = {"DIEN", "DIN", "FDSA", "FEARec", "GRU4RecF", "GRU4RecKG", "KSR", "S3Rec", "SASRecF", "RecBoleModel"}
 
 # Keys that RecBole reads and that none of its property files lists.
 _RECBOLE_EXTRA_KEYS = {"encoding", "numerical_features", "discretization", "log_wandb", "wandb_project"}
@@ -55,10 +57,17 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("None$"), ["N
 def available_models() -> dict[str, type]:
     """Model classes by name: the plug-in's own, RecBole's sequential models and RecBole's Pop."""
     models: dict[str, type] = {"SessionBERT4Rec": SessionBERT4Rec, "Pop": Pop}
-    for name, kind in inspect.getmembers(recbole_models, inspect.isclass):
+    for name, kind in inspect.getmembers(import_recbole_models(), inspect.isclass):
         if issubclass(kind, SequentialRecommender) and kind is not SequentialRecommender and name not in _UNSUPPORTED:
             models[name] = kind
     return models
+
+
+def keys_of_all_models() -> set[str]:
+    """Keys that at least one of the available models reads."""
+    folders = (Path(recbole.__file__).with_name("properties") / "model", PROPERTIES / "model")
+    files = [folder / f"{name}.yaml" for folder in folders for name in available_models()]
+    return {key for file in files if file.is_file() for key in read_yaml_file(file)}
 
 
 def parse_yaml(text: str, source: str) -> Any:
@@ -158,6 +167,9 @@ class SessionConfig(Config):
     resolved : dict
         Every key that a user may set with the value in force, plain data; written to ``config.yaml``.
 
+    unused_keys : list of str
+        Keys that were given and that other models read, but not this one.
+
     Raises
     ------
     InputError
@@ -175,6 +187,7 @@ class SessionConfig(Config):
         command_line: Sequence[str] = (),
     ) -> None:
         self._command_line = parse_command_line(command_line)
+        self.unused_keys: list[str] = []
         config_files = [*(config_file_list or ()), *self._command_line.pop("config_files", "").split()]
         super().__init__(model, dataset, config_files, config_dict)
 
@@ -239,7 +252,11 @@ class SessionConfig(Config):
         known |= {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
         for key, value in given.items():
             if key not in known:
-                raise InputError(f"key {key!r} is unknown{nearest(key, known)}")
+                known_elsewhere = keys_of_all_models()
+                if key not in known_elsewhere:
+                    raise InputError(f"key {key!r} is unknown{nearest(key, known | known_elsewhere)}")
+                # One file may serve several models; on the command line it is more likely a slip.
+                self.unused_keys.append(key)
             check_value(key, value, defaults.get(key))
             for inner in value if key in NESTED_KEYS and isinstance(value, Mapping) else ():
                 if inner not in NESTED_KEYS[key]:

@@ -72,6 +72,8 @@ def run_session(
     with logging_to(run_folder / "run.log", config["state"]):
         logger = logging.getLogger()
         logger.info(f"run folder: {run_folder}")
+        for key in config.unused_keys:
+            logger.warning(f"{key} is given, but {config['model']} does not read it")
         with replacing(run_folder / "config.yaml") as temporary:
             temporary.write_text(config.dump(), encoding="utf-8")
         init_seed(config["seed"], config["reproducibility"])

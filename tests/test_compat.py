@@ -1,0 +1,49 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from recbole.config import Config
+from recbole.evaluator.metrics import NDCG
+
+from recbole_session.compat import tensorboard_in
+
+
+def test_recboles_own_config_and_metrics_start_on_this_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["test"])
+    config = Config("SASRec", "ml-100k", config_dict={"train_neg_sample_args": None})
+    hits = np.array([[False, True]])
+    assert NDCG(config).metric_info(hits, np.array([1]))[0, 1] == pytest.approx(1 / np.log2(3))
+
+
+def test_ray_is_never_imported() -> None:
+    code = "import sys, recbole_session.quick_start; print([m for m in ('ray', 'thop', 'plotly') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_stack_is_one_of_the_two_that_are_promised() -> None:
+    stack = (np.__version__.split(".")[0], pd.__version__.split(".")[0])
+    assert stack in {("1", "2"), ("2", "3")}
+    assert torch.__version__.startswith("2.")
+
+
+def test_tensorboard_goes_where_it_is_told_and_the_patch_ends(tmp_path: Path) -> None:
+    import recbole.trainer.trainer as trainer
+
+    original = trainer.get_tensorboard
+    with tensorboard_in(tmp_path / "events"):
+        trainer.get_tensorboard(None).close()
+    assert list((tmp_path / "events").iterdir())
+    assert trainer.get_tensorboard is original
+
+
+def test_recboles_models_do_not_switch_anomaly_detection_on() -> None:
+    """RecBole's SINE does, for every model of the process."""
+    code = "import torch; from recbole_session.config import available_models; available_models(); "
+    code += "print(torch.is_anomaly_enabled())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
