@@ -18,6 +18,7 @@ from recbole_session.config import SessionConfig, available_models
 from recbole_session.converters import convert
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import build_loaders
+from recbole_session.data.vocabulary import write_vocabulary
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator
 from recbole_session.files import replacing
@@ -76,6 +77,7 @@ def run_session(
             logger.warning(f"{key} is given, but {config['model']} does not read it")
         with replacing(run_folder / "config.yaml") as temporary:
             temporary.write_text(config.dump(), encoding="utf-8")
+        write_vocabulary(run_folder, data)
         init_seed(config["seed"], config["reproducibility"])
         network = config["model_class"](config, train_data._dataset).to(config["device"])
         trainer = SessionTrainer(config, network, evaluator, run_folder)

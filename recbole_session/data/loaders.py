@@ -7,11 +7,21 @@ from typing import Any
 import numpy as np
 from recbole.data.dataloader import AbstractDataLoader, TrainDataLoader
 from recbole.data.interaction import Interaction
-from recbole.data.transform import Equal, MaskItemSequence
+from recbole.data.transform import Equal, MaskItemSequence, construct_transform
 from recbole.sampler import RepeatableSampler
 
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.splits import SPLITS
+
+
+def evaluation_transform(config: Any) -> Any:
+    """What RecBole does to a batch before the model sees it, without the masking that is for training.
+
+    BERT4Rec puts its mask in by itself at inference; masking at random here would be ignored, slow, and would
+    move the random state on. Building RecBole's transform also adds keys to ``config`` that its BERT4Rec reads.
+    """
+    transform = construct_transform(config)
+    return Equal(config) if isinstance(transform, MaskItemSequence) else transform
 
 
 class EvaluationLoader(AbstractDataLoader):
@@ -26,10 +36,7 @@ class EvaluationLoader(AbstractDataLoader):
     def __init__(self, config: Any, dataset: SessionDataset) -> None:
         self.sample_size = len(dataset)
         super().__init__(config, dataset, sampler=None, shuffle=False)
-        if isinstance(self.transform, MaskItemSequence):
-            # BERT4Rec puts its mask in by itself at inference; masking at random here would be ignored, slow,
-            # and would move the random state on.
-            self.transform = Equal(config)
+        self.transform = evaluation_transform(config)
 
     def collate_fn(self, index: list[int]) -> Interaction:
         """Cut one batch."""

@@ -14,7 +14,7 @@ from recbole_session.data.dataset import SessionDataset
 from recbole_session.errors import InputError
 from recbole_session.evaluator.candidates import build_negatives
 from recbole_session.evaluator.metrics import RankMetrics
-from recbole_session.evaluator.ranking import candidate_ranks, top_items
+from recbole_session.evaluator.ranking import candidate_ranks, item_scores, top_items
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class RankingEvaluator:
         for batch in batches:
             users.append(batch[self.user_field])
             targets.append(batch[self.item_field])
-            scores = self._scores(model, batch.to(device))
+            scores = item_scores(model, batch.to(device), self.n_items, self.item_field)
             target = targets[-1].to(device)
             for name in candidate_sets:
                 table = self.negatives[name]
@@ -114,14 +114,3 @@ class RankingEvaluator:
             for name in candidate_sets
         }
         return SplitRanks(torch.cat(users), torch.cat(targets), all_ranks, all_counts, metrics)
-
-    def _scores(self, model: Any, batch: Any) -> Tensor:
-        """Scores of all items ``[B, n_items]``; models without a full sort are asked item by item."""
-        try:
-            scores = model.full_sort_predict(batch)
-        except NotImplementedError:
-            n_rows = len(batch)
-            pairs = batch.repeat_interleave(self.n_items)
-            pairs[self.item_field] = torch.arange(self.n_items, device=batch[self.user_field].device).repeat(n_rows)
-            scores = model.predict(pairs)
-        return scores.view(-1, self.n_items)
