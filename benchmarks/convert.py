@@ -41,7 +41,7 @@ def generate_ratings(path: Path, n_rows: int, n_users: int, n_items: int) -> Non
     random = np.random.default_rng(SEED)
     activity = random.lognormal(0, 1.2, n_users)
     rows_of_user = 20 + np.floor(activity / activity.sum() * max(n_rows - 20 * n_users, 0)).astype(np.int64)
-    rows_of_user[-1] += n_rows - rows_of_user.sum()
+    rows_of_user[: n_rows - rows_of_user.sum()] += 1  # what the rounding left over
     popularity = np.cumsum(1 / np.arange(1, n_items + 1) ** 0.9)
     with path.open("wb") as stream:
         stream.write(b"userId,movieId,rating,timestamp\n")
@@ -79,7 +79,7 @@ def generate_reviews(path: Path, n_lines: int) -> None:
         for begin in range(0, n_lines, 50_000):
             size = min(50_000, n_lines - begin)
             # Two reviews in a row by one user on one day, so that some users have whole sessions.
-            users = np.repeat(random.zipf(1.3, size) % 2_500_000, 2)[:size]
+            users = np.repeat(random.integers(0, n_lines // 3 + 1, size), 2)[:size]
             days_of = np.repeat(random.integers(0, 2500, size), 2)[:size]
             columns = [users, random.zipf(1.2, size) % 15_000, days_of,
                        random.integers(0, len(texts), size), random.integers(1, 900, size)]  # fmt: skip
@@ -137,15 +137,15 @@ def _plain_steps(rows: list[tuple[str, str, float, int]], output: Path) -> None:
                     stream.write(f"{row[0]}\t{row[1]}\t{row[2]}\t{row[3]}\t{token}\n")
 
 
-def measure(*argv: object) -> tuple[float, float]:
-    """Run Python with these arguments and return its seconds and its peak memory in GB."""
+def measure(*argv: object) -> tuple[float, float, float]:
+    """Run Python with these arguments; return seconds, seconds of CPU and peak memory in GB."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, *map(str, argv)], env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"a measured process failed: {argv}")
-    return time.perf_counter() - started, usage.ru_maxrss / 2**20
+    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
 
 
 def generate(kind: str, path: Path, *sizes: int) -> None:
@@ -158,11 +158,14 @@ def compare(kind: str, raw: Path, n_rows: int, work: Path, engine: str, n_plain:
     """Print seconds, memory and rows a second of the converter, and the ratio to plain Python."""
     dataset = "steam" if kind == "steam" else "ml-20m"
     argv = ("convert", dataset, "--raw", raw, "--data_path", work / "out", "--engine", engine)
-    seconds, memory = measure("-m", "recbole_session", *argv)
+    seconds, cpu, memory = measure("-m", "recbole_session", *argv)
     speed = n_rows / seconds
-    print(f"{kind}, {engine}: {n_rows:,} rows in {seconds:.1f} s, {speed:,.0f} rows/s, peak {memory:.2f} GB")
+    print(
+        f"{kind}, {engine}: {n_rows:,} rows in {seconds:.1f} s ({cpu:.1f} s of CPU), {speed:,.0f} rows/s, "
+        f"peak {memory:.2f} GB"
+    )
     if n_plain:
-        plain, plain_memory = measure(__file__, kind, "--plain", raw, "--sizes", n_plain)
+        plain, _, plain_memory = measure(__file__, kind, "--plain", raw, "--sizes", n_plain)
         print(
             f"plain Python: the first {n_plain:,} rows in {plain:.1f} s, {n_plain / plain:,.0f} rows/s, "
             f"peak {plain_memory:.2f} GB; ratio {speed / (n_plain / plain):.1f}"
