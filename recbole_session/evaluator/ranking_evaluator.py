@@ -78,10 +78,12 @@ class RankingEvaluator:
     ) -> SplitRanks:
         """Rank the targets of ``batches`` (Interactions) in each of ``candidate_sets``.
 
+        A target that stands among its own negatives (in a user's file) counts once, as the target.
+
         Raises
         ------
         InputError
-            If there is no batch, or a user's own negatives hold the target.
+            If there is no batch, or a set holds too few candidates for a metric to mean something.
         """
         model.eval()
         users, targets = [], []
@@ -105,6 +107,8 @@ class RankingEvaluator:
             raise InputError("no user has enough interactions to be evaluated: three for test, four for validation")
         all_ranks = {name: torch.cat(parts) for name, parts in ranks.items()}
         all_counts = {name: torch.cat(parts) for name, parts in counts.items()}
+        for name in candidate_sets:
+            self._check_size(name, int(all_counts[name].min()))
         metrics = {
             name: self.metrics(
                 all_ranks[name],
@@ -114,3 +118,13 @@ class RankingEvaluator:
             for name in candidate_sets
         }
         return SplitRanks(torch.cat(users), torch.cat(targets), all_ranks, all_counts, metrics)
+
+    def _check_size(self, name: str, smallest: int) -> None:
+        """Refuse sets in which a target has no rival, or in which lists of ``topk`` items cannot be filled."""
+        if smallest < 2:
+            raise InputError(f"candidate set {name!r} has no negative for at least one user; leave it out or add some")
+        if self.metrics.needs_items and smallest < self.metrics.max_k:
+            raise InputError(
+                f"topk is {self.metrics.max_k}, but candidate set {name!r} has only {smallest} candidates for at least "
+                "one user, too few for metrics of recommended items; lower topk or raise num_negatives"
+            )
