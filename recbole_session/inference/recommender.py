@@ -260,8 +260,14 @@ class Recommender:
         batch = self.batch(histories, users).to(self.config["device"])
         return item_scores(self.model, batch, self.vocabulary.n_items, self.config["ITEM_ID_FIELD"])
 
-    def batch(self, histories: Histories, users: Sequence[Item | None]) -> Interaction:
-        """Cut the model's input from histories, as `SessionDataset` cuts it for the evaluation."""
+    def batch(
+        self, histories: Histories, users: Sequence[Item | None], features: Sequence[str] | None = None
+    ) -> Interaction:
+        """Cut the model's input from histories, as `SessionDataset` cuts it for the evaluation.
+
+        ``features``, by default the run's ``session_features``, says whether there are session tokens.
+        """
+        features = (self.config["session_features"] or ()) if features is None else features
         sequences, targets = histories.sequences, histories.targets
         rows = torch.arange(len(targets))
         columns = {
@@ -270,7 +276,7 @@ class Recommender:
         }
         if getattr(self.config["model_class"], "batch_layout", "prefix") == "tokens":
             n_items = self.vocabulary.n_items
-            token = session_token(n_items) if "ST" in self.config["session_features"] else None
+            token = session_token(n_items) if "ST" in features else None
             tokens, places = lay_out_tokens(sequences, token)
             length = self.config["MAX_ITEM_LIST_LENGTH"]
             columns.update(token_batch(tokens, rows, places[targets] + 1, length, mask_token(n_items)))
