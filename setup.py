@@ -26,6 +26,9 @@ setup(
     extras_require={
         "test": ["pytest>=8", "hypothesis>=6.100", "mypy>=1.10", "ruff>=0.6"],
         "tune": ["optuna>=4"],
+        # What `recbole-session export` needs; serving needs onnxruntime and numpy alone.
+        "export": ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"],
+        "parquet": ["pyarrow>=17"],
         "plot": ["matplotlib>=3.8"],
         "duckdb": ["duckdb>=1.1"],
         "spark": ["pyspark>=3.5"],

@@ -21,4 +21,6 @@ for ask in map(json.loads, sys.stdin):
     rows = np.array([[*items, spec["mask"]], starts.cumsum(), times])[:, None, source]
     rows[0, 0, np.diff(source, append=-1) == 0] = spec["session_token"]
     scores = network.run(None, dict(zip(spec["inputs"], rows[..., -spec["length"] :], strict=True)))[0][0]
-    print(json.dumps([list(spec["ids"])[i - 1] for i in np.argsort(-scores, kind="stable") if i not in {0, *items}][:10]))
+    print(
+        json.dumps([list(spec["ids"])[i - 1] for i in np.argsort(-scores, kind="stable") if i not in {0, *items}][:10])
+    )

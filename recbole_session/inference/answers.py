@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_session.errors import InputError
-from recbole_session.inference.recommender import Recommendation
+from recbole_session.inference.recommendation import Recommendation
 
 Answer = tuple[str, Recommendation]
 Write = Callable[[Sequence[Answer]], None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,9 +41,10 @@ class _Recorder(dict[str, Tensor]):
 class _Scorer(nn.Module):
     """A model whose inputs are plain tensors, in the order of ``names``."""
 
-    def __init__(self, model: nn.Module, names: list[str], n_items: int) -> None:
+    def __init__(self, model: Any, names: list[str], n_items: int) -> None:
         super().__init__()
-        self.model, self.names, self.n_items = model, names, n_items
+        self.model: Any = model
+        self.names, self.n_items = names, n_items
 
     def forward(self, *columns: Tensor) -> Tensor:
         """Scores ``[B, n_items]``."""
@@ -147,10 +149,8 @@ def _write_graph(recommender: Recommender, names: list[str], batch: dict[str, Te
     scorer = _Scorer(recommender.model, names, recommender.vocabulary.n_items).eval()
     dynamic = torch.export.Dim.DYNAMIC
     shapes = tuple({axis: dynamic for axis in range(batch[name].dim())} for name in names)
-    quiet = io.StringIO()  # the exporter prints its progress and warns of packages that it does not need
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-            warnings.simplefilter("ignore")
+        with _quietly():
             program = torch.onnx.export(
                 scorer,
                 tuple(batch[name] for name in names),
@@ -165,8 +165,24 @@ def _write_graph(recommender: Recommender, names: list[str], batch: dict[str, Te
         _name_dimensions(program, names, batch)
         program.save(str(path))
     except Exception as error:  # the exporter has a dozen kinds, most of them private
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         raise InputError(f"{recommender.config['model']} cannot be exported to ONNX by torch: {reason}") from error
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Hush the exporter: it prints its progress, and warns of packages that it does not need."""
+    quiet, level = io.StringIO(), logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
 
 
 def _name_dimensions(program: Any, names: list[str], batch: dict[str, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Request:
-    """One question: what comes next after ``history``, at the moment ``now``?
+    """One question: what comes next after ``history``, at the moment ``now``.
 
     Attributes
     ----------
@@ -90,8 +91,10 @@ def to_second(value: Any, name: str) -> int:
     if isinstance(value, datetime):
         aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
         second = (aware - EPOCH) // timedelta(seconds=1)
-    elif isinstance(value, numbers.Real) and not isinstance(value, bool) and np.isfinite(float(value)):
-        second = int(np.floor(value))
+    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        second = int(value)
+    elif isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
+        second = math.floor(float(value))
     if second is None:
         raise InputError(f"{name} is {value!r}; allowed: seconds since 1970 (UTC) as a number, or a datetime")
     if abs(second) > LATEST_SECOND:
@@ -198,7 +201,7 @@ def _nows(requests: Sequence[Request], times: NDArray[np.int64], owners: NDArray
             nows[index] = to_second(request.now, f"{request.name}: now")
         if request.new_session not in (True, False, "auto"):
             raise InputError(f"new_session is {request.new_session!r}; allowed: True, False or 'auto'")
-    for index in np.flatnonzero(nows < latest):
+    for index in np.flatnonzero(nows < latest).tolist():
         raise InputError(
             f"{requests[index].name}: now is {nows[index]}, before its last event at {latest[index]}; "
             "give a later now, or leave out what has not happened yet"

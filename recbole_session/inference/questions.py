@@ -53,8 +53,8 @@ def read_questions(path: Path, now: Time | None, new_session: NewSession) -> Ite
         yield from readers[path.suffix](path, now, new_session)
     except OSError as error:
         raise InputError(f"histories {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"histories {path} cannot be read: not UTF-8 text") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"histories {path} cannot be read: {error}") from error
 
 
 def _read_csv(path: Path, now: Time | None, new_session: NewSession) -> Iterator[Question]:
@@ -131,7 +131,11 @@ def parse_time(value: Any, name: str) -> Any:
 
 
 def dataset_questions(
-    dataset: SessionDataset, at: str, now: Time | None = None, new_session: NewSession = "auto"
+    dataset: SessionDataset,
+    at: str,
+    now: Time | None = None,
+    new_session: NewSession = "auto",
+    only: str | None = None,
 ) -> Iterator[Question]:
     """Ask about every user of a built dataset, or, at the test position, about every user of the test split.
 
@@ -144,11 +148,16 @@ def dataset_questions(
         and with its session, as in the run's evaluation; ``now`` and ``new_session`` have no say then.
     now, new_session
         See `Request`.
+    only : str, optional
+        Raw id: ask about this user alone.
     """
     sequences, offsets = dataset.sequences, dataset.sequences.offsets.tolist()
     item_names, user_names = (dataset.field2id_token[field] for field in (dataset.iid_field, dataset.uid_field))
     is_test = at == "test"
-    for user in np.flatnonzero(sequences.lengths.numpy() >= (3 if is_test else 1)).tolist():
+    users = np.flatnonzero(sequences.lengths.numpy() >= (3 if is_test else 1))
+    if only is not None:
+        users = users[users == dataset.field2token_id[dataset.uid_field].get(only, 0)]
+    for user in users.tolist():
         rows = slice(offsets[user], offsets[user + 1])
         items = item_names[sequences.items[rows].numpy()].tolist()
         times, sessions = sequences.times[rows].tolist(), sequences.sessions[rows].tolist()

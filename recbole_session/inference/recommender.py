@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_session.data.batches import lay_out_tokens, prefix_batch, token_batch
 from recbole_session.data.loaders import evaluation_transform
@@ -19,36 +18,11 @@ from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking import item_scores
 from recbole_session.inference.histories import Histories, History, Item, NewSession, Request, Time, gather_histories
 from recbole_session.inference.loading import load_model
+from recbole_session.inference.recommendation import Recommendation
 from recbole_session.inference.top_items import best_items
 from recbole_session.model.session_bert4rec import mask_token, session_token
 
 K = TypeVar("K", str, int)
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """What to show one user.
-
-    Attributes
-    ----------
-    items : list of str
-        Raw ids, best first; fewer than ``k`` where no more are left.
-    scores : list of float
-        The model's scores (logits) of these items; with ``source="popular"`` how many rows of the dataset
-        hold the item.
-    source : "model" or "popular"
-        ``"popular"``: the history held no known item, and these are the most popular ones.
-    new_session : bool
-        Whether the answer is for the first item of a new session.
-    skipped : int
-        Events whose item the model does not know.
-    """
-
-    items: list[str]
-    scores: list[float]
-    source: Literal["model", "popular"]
-    new_session: bool
-    skipped: int
 
 
 class Recommender:
@@ -65,7 +39,7 @@ class Recommender:
         Histories per forward pass.
     """
 
-    def __init__(self, model: nn.Module, config: Any, vocabulary: Vocabulary) -> None:
+    def __init__(self, model: Any, config: Any, vocabulary: Vocabulary) -> None:
         self.model, self.config, self.vocabulary = model, config, vocabulary
         self.batch_size = 256
         self.item_ids = {item: number for number, item in enumerate(vocabulary.items, start=1)}

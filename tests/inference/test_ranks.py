@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import recbole_session
-from recbole_session.inference.recommender import Recommendation
+from recbole_session.inference.recommendation import Recommendation
 from tests.conftest import Row
 from tests.inference.conftest import ROWS, TrainToy, histories_and_targets, with_sessions
 
@@ -55,8 +55,7 @@ def test_recboles_models_reproduce_the_runs_ranks(model: str, train_toy: TrainTo
 def test_sessions_of_the_data_reproduce_the_runs_ranks(train_toy: TrainToy) -> None:
     folder, rows = train_toy(own_sessions=True), with_sessions(ROWS)
     opens = [
-        target[3] != max(history, key=lambda row: row[2])[3]
-        for history, target in histories_and_targets(rows).values()
+        target[3] != max(history, key=lambda row: row[2])[3] for history, target in histories_and_targets(rows).values()
     ]
     assert set(opens) == {True, False}
     assert ranks_of_recommend(folder, rows, new_session=opens) == ranks_of_run(folder)
