@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ def _read_checkpoint(path: Path, device: str | torch.device) -> dict[str, Any]:
         raise InputError(f"there is no {path}; name the run folder of a trained model, e.g. saved/ml-100k/SASRec-...")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # the unpickler meets damage with almost any kind
         raise InputError(f"{path} is damaged or is no checkpoint of this project; train again") from error
     missing = {"config", "state_dict", "other_parameter"} - set(state if isinstance(state, dict) else ())
     if missing:
