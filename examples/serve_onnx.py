@@ -12,15 +12,13 @@ import sys
 import numpy as np
 import onnxruntime
 
-spec, network = json.load(open(sys.argv[1] + ".json")), onnxruntime.InferenceSession(sys.argv[1] + ".onnx")  # noqa: PTH123, SIM115
+spec, network = json.load(open(f"{sys.argv[1]}.json")), onnxruntime.InferenceSession(f"{sys.argv[1]}.onnx")  # noqa: PTH123, SIM115
 for ask in map(json.loads, sys.stdin):
     history = sorted((event for event in ask["history"] if event[0] in spec["ids"]), key=lambda event: event[1])
     items, times = [spec["ids"][item] for item, _ in history], [*(time for _, time in history), ask["now"]]
     starts = np.diff(times, prepend=-np.inf) > spec["session_gap"]
-    source = np.repeat(np.arange(len(times)), 1 + starts * bool(spec["session_token"]))  # first of a session: twice
+    source = np.repeat(np.arange(len(times)), 1 + starts * bool(spec["session_token"]))  # the first of a session: twice
     rows = np.array([[*items, spec["mask"]], starts.cumsum(), times])[:, None, source]
     rows[0, 0, np.diff(source, append=-1) == 0] = spec["session_token"]
-    scores = network.run(None, dict(zip(spec["inputs"], rows[..., -spec["length"] :], strict=True)))[0][0]
-    print(
-        json.dumps([list(spec["ids"])[i - 1] for i in np.argsort(-scores, kind="stable") if i not in {0, *items}][:10])
-    )
+    scores = network.run(None, dict(zip(spec["inputs"], rows[..., -spec["length"] :])))[0][0]  # noqa: B905
+    print(json.dumps([list(spec["ids"])[i - 1] for i in np.argsort(-scores) if i not in {0, *items}][:10]))

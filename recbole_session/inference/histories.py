@@ -102,7 +102,7 @@ def to_second(value: Any, name: str) -> int:
     return second
 
 
-def gather_histories(requests: Sequence[Request], item_ids: Mapping[str, int], session_gap: int) -> Histories:
+def gather_histories(requests: Sequence[Request], item_ids: Mapping[Any, int], session_gap: int) -> Histories:
     """Bring histories into order and number their sessions, as `SessionDataset` does with its rows.
 
     Events of unknown items are dropped first, as rows that a converter or a filter dropped before training.
@@ -125,7 +125,12 @@ def gather_histories(requests: Sequence[Request], item_ids: Mapping[str, int], s
     n_requests = len(requests)
     columns = _columns(requests)
     owners = np.repeat(np.arange(n_requests), [len(request.history) for request in requests])
-    items = np.fromiter((item_ids.get(str(item), 0) for item in columns[0]), dtype=np.int64, count=len(owners))
+    try:
+        items = np.array([item_ids.get(item) or item_ids.get(str(item), 0) for item in columns[0]], dtype=np.int64)
+    except TypeError as error:
+        raise InputError(
+            f"an item of {requests[0].name} or a later one is no id ({error}); give texts or numbers"
+        ) from error
     times = _seconds(requests, columns[1], owners)
     nows = _nows(requests, times, owners)
 

@@ -200,7 +200,8 @@ class Recommender:
         k = min(k, self.vocabulary.n_items - 1)
         items = torch.zeros(len(requests), k, dtype=torch.int64)
         scores = torch.empty(len(requests), k, dtype=torch.float64)
-        items[:], scores[:] = best_items(self._counts.masked_fill(~allowed, float("-inf"))[None], k)
+        if len(histories.answered) < len(requests):
+            items[:], scores[:] = best_items(self._counts.masked_fill(~allowed, float("-inf"))[None], k)
         if len(histories.answered):
             answered = torch.from_numpy(histories.answered)
             found = self.scores(histories, [users[index] for index in histories.answered])
