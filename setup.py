@@ -28,7 +28,9 @@ setup(
         "tune": ["optuna>=4"],
         "plot": ["matplotlib>=3.8"],
         "duckdb": ["duckdb>=1.1"],
-        "spark": ["pyspark>=3.5"],
+        "spark": ["pyspark>=3.5", "pyarrow>=15"],
+        "parquet": ["pyarrow>=15"],
+        "download": ["pooch>=1.8"],
     },
     entry_points={"console_scripts": ["recbole-session=recbole_session.cli:main"]},
 )

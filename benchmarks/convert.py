@@ -168,8 +168,8 @@ def compare(kind: str, raw: Path, n_rows: int, work: Path, engine: str, n_plain:
         plain, plain_cpu, plain_memory = measure(__file__, kind, "--plain", raw, "--sizes", n_plain)
         print(
             f"plain Python: the first {n_plain:,} rows in {plain:.1f} s ({plain_cpu:.1f} s of CPU), "
-            f"{n_plain / plain:,.0f} rows/s, peak {plain_memory:.2f} GB; ratio {speed / (n_plain / plain):.1f}, "
-            f"of CPU {n_rows / cpu / (n_plain / plain_cpu):.1f}"
+            f"{n_plain / plain:,.0f} rows/s, peak {plain_memory:.2f} GB; "
+            f"ratio {speed / (n_plain / plain):.1f}, of CPU {n_rows / cpu / (n_plain / plain_cpu):.1f}"
         )
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from recbole_session.errors import InputError
 
 MAX_WORKERS = 8
 
@@ -40,6 +44,10 @@ def map_in_order(
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a worker process was killed, most likely for want of memory: free some."
+            ) from error
         finally:
             for future in pending:
                 future.cancel()
@@ -47,6 +55,7 @@ def map_in_order(
 
 def _leave_with(parent: int) -> None:
     """Make this worker end when its parent does; one that is killed cannot tell its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to tell
     gc.disable()  # blocks of plain values hold no cycles, and looking for some is a fifth of the time
 
     def watch() -> None:

@@ -1,6 +1,11 @@
 """Several workers give what one gives, in order, and leave with their parent."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +14,7 @@ from recbole_session.converters import parallel, steam
 from recbole_session.converters.parallel import map_in_order
 from recbole_session.converters.rows import LineCheck
 from recbole_session.converters.sources import Source
+from recbole_session.errors import InputError
 
 
 def square(number):
@@ -42,6 +48,37 @@ def test_tasks_are_taken_a_few_at_a_time(two_cores):
 def test_an_error_in_a_worker_arrives(two_cores):
     with pytest.raises(ValueError, match="0"):
         list(map_in_order(fail, range(9), parallel=True))
+
+
+def die(number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_sentence(two_cores):
+    with pytest.raises(InputError, match="a worker process was killed"):
+        list(map_in_order(die, range(9), parallel=True))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for the worker in /proc")
+def test_workers_leave_with_a_killed_parent():
+    script = """
+import os, signal
+from recbole_session.converters import parallel
+parallel.os.cpu_count = lambda: 2
+results = parallel.map_in_order(parallel.os.getpgid, [0] * 9, parallel=True)
+next(results)
+print(parallel.multiprocessing.active_children()[0].pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", script]
+    worker = int(subprocess.run(command, check=False, env=environment, stdout=subprocess.PIPE).stdout)
+    for _ in range(100):
+        if not Path(f"/proc/{worker}").exists():
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    raise AssertionError("a worker outlived its killed parent by ten seconds")
 
 
 def test_steam_in_parallel_reads_the_same(tmp_path, monkeypatch, two_cores):
