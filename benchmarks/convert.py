@@ -34,6 +34,16 @@ TEXT = (
 )
 
 
+READ_ONLY = """
+import pathlib, sys
+from recbole_session.converters.rows import LineCheck
+from recbole_session.converters.sources import Source
+from recbole_session.converters.steam import read_steam
+for rows in read_steam(Source(pathlib.Path(sys.argv[1])), LineCheck("reviews")):
+    pass
+"""
+
+
 def generate_ratings(path: Path, n_rows: int, n_users: int, n_items: int) -> None:
     """Write a ratings.csv: users in order, popular items, bursts of rows with days between."""
     from recbole_session.converters.writing import digit_columns
@@ -187,6 +197,10 @@ def run(kind: str, scale: float, work: Path) -> None:
         for n_lines in (int(500_000 * scale), int(2_000_000 * scale)):
             raw = work / "steam_reviews.json"
             generate(kind, raw, n_lines)
+            seconds, cpu, memory = measure("-c", READ_ONLY, raw)
+            print(
+                f"reading alone: {n_lines / seconds:,.0f} lines/s ({cpu:.1f} s of CPU), peak {memory:.2f} GB"
+            )
             last = n_lines == int(2_000_000 * scale)
             compare(kind, raw, n_lines, work, "pandas", int(200_000 * scale) if last else 0)
             compare(kind, raw, n_lines, work, "duckdb", 0)
