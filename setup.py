@@ -24,7 +24,7 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6.100", "mypy>=1.10", "ruff>=0.6"],
+        "test": ["pytest>=8.2", "hypothesis>=6.100", "mypy>=1.10", "ruff>=0.6"],
         "tune": ["optuna>=4"],
         "plot": ["matplotlib>=3.8"],
         "duckdb": ["duckdb>=1.1"],

@@ -14,7 +14,7 @@ from recbole_session.errors import InputError
 
 @pytest.fixture(scope="module")
 def spark():
-    pytest.importorskip("pyspark")
+    pytest.importorskip("pyspark", exc_type=ImportError)
     if shutil.which("java") is None:
         pytest.skip("Spark needs Java")
     from pyspark.sql import SparkSession
@@ -38,7 +38,7 @@ def outcome(engine, rows, thresholds, scratch):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows_strategy, thresholds_strategy)
 def test_duckdb_agrees(tmp_path_factory, rows, thresholds):
-    pytest.importorskip("duckdb")
+    pytest.importorskip("duckdb", exc_type=ImportError)
     expected = prepare_in_memory(coded(rows), thresholds, None)
     result, counts = outcome("duckdb", rows, thresholds, tmp_path_factory.mktemp("scratch"))
     assert result == tuples(expected, rows)
@@ -60,7 +60,7 @@ def test_spark_agrees(spark, tmp_path_factory, rows, thresholds):
 
 
 def test_duckdb_on_the_real_rows(ml_1m_part, tmp_path):
-    pytest.importorskip("duckdb")
+    pytest.importorskip("duckdb", exc_type=ImportError)
     for flags in ({}, {"all_users": True, "session_gap": 3600}):
         default, other = (
             run_conversion("ml-1m", ml_1m_part, tmp_path / engine, engine=engine, **flags)
