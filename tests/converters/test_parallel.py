@@ -81,7 +81,8 @@ os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("a worker outlived its killed parent by ten seconds")
 
 
-def test_steam_in_parallel_reads_the_same(tmp_path, monkeypatch, two_cores):
+@pytest.mark.parametrize("slot_bytes", [2 << 20, 1 << 20])  # the second is too small for most blocks
+def test_steam_in_parallel_reads_the_same(tmp_path, monkeypatch, two_cores, slot_bytes):
     lines = [
         f"{{u'username': u'u {n % 97}', u'product_id': u'{n % 13}', u'date': u'2017-01-{n % 28 + 1:02}'}}\n"
         for n in range(40_000)
@@ -90,6 +91,7 @@ def test_steam_in_parallel_reads_the_same(tmp_path, monkeypatch, two_cores):
     path = tmp_path / "steam_reviews.json"
     path.write_text("".join(lines))
     read = {}
+    monkeypatch.setattr(parallel, "SLOT_BYTES", slot_bytes)
     for limit in (0, 1 << 60):
         monkeypatch.setattr(steam, "PARALLEL_BYTES", limit)
         check = LineCheck("x")
