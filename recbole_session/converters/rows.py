@@ -72,7 +72,7 @@ def read_blocks(stream: BinaryIO, name: str, block_bytes: int = BLOCK_BYTES) -> 
         end = chunk.rfind(b"\n") + 1
         if end:
             data = rest + chunk[:end]
-            if b"\r" in data:  # looking for one byte is ten times faster than for two
+            if b"\r" in data:  # looking for one byte is cheaper than for two
                 data = data.replace(b"\r\n", b"\n")
             yield Block(data, line)
             line += data.count(b"\n")

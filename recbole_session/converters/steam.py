@@ -24,7 +24,7 @@ from recbole_session.converters.tokens import id_fault
 from recbole_session.errors import InputError
 
 KEYS = (b"username", b"product_id", b"date")
-PARALLEL_BYTES = 32 << 20  # below, starting workers takes longer than they save
+PARALLEL_BYTES = 32 << 20  # a small file is not worth the start of the workers
 
 _SINGLE = rb"'[^'\\\n]*+(?:\\[^\n][^'\\\n]*+)*+'"
 _DOUBLE = rb'"[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+"'
