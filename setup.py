@@ -24,11 +24,13 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6.100", "mypy>=1.10", "ruff>=0.6"],
+        "test": ["pytest>=8.2", "hypothesis>=6.100", "mypy>=1.10", "ruff>=0.6"],
         "tune": ["optuna>=4"],
         "plot": ["matplotlib>=3.8"],
         "duckdb": ["duckdb>=1.1"],
-        "spark": ["pyspark>=3.5"],
+        "spark": ["pyspark>=3.5", "pyarrow>=15"],
+        "parquet": ["pyarrow>=15"],
+        "download": ["pooch>=1.8"],
     },
     entry_points={"console_scripts": ["recbole-session=recbole_session.cli:main"]},
 )
