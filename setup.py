@@ -24,7 +24,17 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
-        "test": ["pytest>=8.2", "hypothesis>=6.100", "mypy>=1.10", "ruff>=0.6"],
+        "test": [
+            "pytest>=8.2",
+            "hypothesis>=6.100",
+            "mypy>=1.10",
+            "ruff>=0.6",
+            # What is tested where it is installed; spark is left to those who have it.
+            "duckdb>=1.1",
+            "matplotlib>=3.8",
+            "pooch>=1.8",
+            "pyarrow>=15",
+        ],
         "tune": ["optuna>=4"],
         "plot": ["matplotlib>=3.8"],
         "duckdb": ["duckdb>=1.1"],
