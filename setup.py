@@ -26,6 +26,7 @@ setup(
     extras_require={
         "test": [
             "pytest>=8.2",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "mypy>=1.10",
             "ruff>=0.6",

@@ -10,7 +10,7 @@ import torch
 from recbole_session.config import SessionConfig
 from recbole_session.data.dataset import SessionDataset
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # the tests run in several processes
 
 DAY = 86_400
 

@@ -14,6 +14,8 @@ def test_recboles_own_config_and_metrics_start_on_this_numpy() -> None:
     """In a process of its own: RecBole's Config changes lists of its modules and the environment."""
     code = """
 import numpy, recbole_session
+from recbole.config import Config
+from recbole.evaluator.metrics import NDCG
 config = Config("SASRec", "ml-100k", config_dict={"train_neg_sample_args": None})
 print(NDCG(config).metric_info(numpy.array([[False, True]]), numpy.array([1]))[0, 1])
 """
