@@ -113,6 +113,7 @@ RULES: dict[str, Rule] = {
     "num_negatives": integer(1),
     "negatives_seed": integer(0),
     "train_time_limit": or_none(number(0, open_minimum=True)),
+    "checkpoint_interval": number(0),
     "load_col": or_none(MAPPING),
     "seed": integer(0),
     "epochs": integer(1),
