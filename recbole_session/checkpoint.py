@@ -26,7 +26,7 @@ FORMAT = "recbole-session checkpoint 1"
 State = dict[str, Any]
 
 
-def plain(value: Any) -> Any:
+def cpu_copy(value: Any) -> Any:
     """Copy of ``value`` made of CPU tensors and plain data alone, independent of the original.
 
     Raises
@@ -41,9 +41,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value.copy())
     if isinstance(value, Mapping):
-        return {plain(key): plain(entry) for key, entry in value.items()}
+        return {cpu_copy(key): cpu_copy(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(map(plain, value))
+        return type(value)(map(cpu_copy, value))
     if value is None or type(value) in (bool, int, float, str):
         return value
     raise TypeError(f"a checkpoint holds tensors and plain data, no {type(value).__name__}")

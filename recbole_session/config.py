@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import recbole
 import torch
 import yaml
@@ -35,7 +36,7 @@ PROPERTIES = Path(__file__).with_name("properties")
 _UNSUPPORTED = {"DIEN", "DIN", "FDSA", "FEARec", "GRU4RecF", "GRU4RecKG", "KSR", "S3Rec", "SASRecF", "RecBoleModel"}
 
 # Keys that RecBole reads and that none of its property files lists.
-_RECBOLE_EXTRA_KEYS = {"encoding", "numerical_features", "discretization", "log_wandb", "wandb_project"}
+_RECBOLE_EXTRA_KEYS = {"encoding", "tail_ratio", "numerical_features", "discretization", "log_wandb", "wandb_project"}
 
 # Merged as a whole: half of one split and half of another is neither.
 _WHOLE_KEYS = {"split"}
@@ -43,6 +44,15 @@ _WHOLE_KEYS = {"split"}
 
 class _Loader(yaml.SafeLoader):
     """YAML without code execution, in which 1e-3 is a number as it is in RecBole's files."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that is written twice; YAML would keep the last in silence."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                problem = f"{key!r} is written twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.value[place][0].start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {key: list(pairs) for key, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()}
@@ -52,6 +62,24 @@ _Loader.add_implicit_resolver(
     list("-+0123456789."),
 )
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("None$"), ["N"])  # as RecBole's users write it
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that `_Loader` would take for something else."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def plain(value: Any) -> Any:
+    """Copy a value as plain data: paths become texts, numpy's numbers Python's, tuples lists."""
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
 
 
 def available_models() -> dict[str, type]:
@@ -96,7 +124,7 @@ def read_yaml_file(path: str | Path) -> dict[str, Any]:
     values = parse_yaml(text, str(path))
     if values is None:
         return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+    if not isinstance(values, dict):
         raise InputError(f"config file {path} must hold 'key: value' lines")
     return values
 
@@ -115,7 +143,9 @@ def parse_command_line(arguments: Sequence[str]) -> dict[str, Any]:
         if not argument.startswith("--") or not equals or not key:
             raise InputError(f"argument {argument!r} is not understood; write --key=value, e.g. --epochs=20")
         # A blank would start a comment or a mapping in YAML; file lists and metric names are plain texts.
-        nested: Any = text if key == "config_files" else parse_yaml(text, f"--{key}")
+        # RecBole's intervals, such as [5,inf), are texts too.
+        is_text = key == "config_files" or (text.startswith("[") and text.endswith(")"))
+        nested: Any = text if is_text else parse_yaml(text, f"--{key}")
         for part in reversed(key.split(".")):
             nested = {part: nested}
         if _overlap(values, nested):
@@ -188,7 +218,10 @@ class SessionConfig(Config):
     ) -> None:
         self._command_line = parse_command_line(command_line)
         self.unused_keys: list[str] = []
-        config_files = [*(config_file_list or ()), *self._command_line.pop("config_files", "").split()]
+        config_files = self._command_line.pop("config_files", "")
+        if not isinstance(config_files, str):
+            raise InputError("--config_files must be paths separated by blanks")
+        config_files = [*(config_file_list or ()), *config_files.split()]
         super().__init__(model, dataset, config_files, config_dict)
 
     def _load_config_files(self, file_list: Sequence[str | Path] | None) -> dict[str, Any]:
@@ -198,7 +231,7 @@ class SessionConfig(Config):
         return values
 
     def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
-        return copy.deepcopy(dict(config_dict or {}))
+        return plain(config_dict or {})
 
     def _load_cmd_line(self) -> dict[str, Any]:
         return self._command_line
@@ -213,12 +246,12 @@ class SessionConfig(Config):
         models = available_models()
         if model is None:
             raise InputError(f"no model is named; give --model=NAME, e.g. one of {', '.join(models)}")
-        if not isinstance(model, type) and model not in models:
+        if not isinstance(model, type) and str(model) not in models:
             hint = nearest(str(model), models) or f"; allowed: {', '.join(models)}"
             raise InputError(f"model {model!r} is unknown{hint}")
         if dataset is None:
             raise InputError("no dataset is named; give --dataset=NAME, e.g. --dataset=ml-100k")
-        if not isinstance(dataset, str) or Path(dataset).name != dataset:
+        if not isinstance(dataset, str) or Path(dataset).name != dataset or dataset in ("", ".."):
             raise InputError(f"dataset is {dataset!r}; allowed: the name of a folder in data_path, e.g. ml-100k")
         model_class = model if isinstance(model, type) else models[model]
         return model_class.__name__, model_class, dataset
@@ -239,11 +272,16 @@ class SessionConfig(Config):
         defaults = self.internal_config_dict
         self._check_keys(self.external_config_dict, defaults)
         values = deep_merge(defaults, self.external_config_dict)
+        negatives = values["train_neg_sample_args"]
+        if defaults["train_neg_sample_args"] is None and negatives is not None:
+            raise InputError(f"train_neg_sample_args is {negatives!r}, but {self.model} draws none; leave it out")
         values["model"], values["dataset"] = self.model, self.dataset
         values["metrics"] = [values["metrics"]] if isinstance(values["metrics"], str) else values["metrics"]
         topk = values["topk"] if isinstance(values["topk"], list) else [values["topk"]]
-        check_combination(values, topk)
-        self.resolved = {key: copy.deepcopy(value) for key, value in values.items() if key != "MODEL_TYPE"}
+        check_combination({key: value for key, value in values.items() if key not in self.unused_keys}, topk)
+        # Left out: what RecBole derives from other keys, and the GPU of this machine unless it was asked for.
+        derived = {"MODEL_TYPE", "valid_metric_bigger"} | ({"gpu_id"} - set(self.external_config_dict))
+        self.resolved = {key: copy.deepcopy(value) for key, value in values.items() if key not in derived}
         return values
 
     def _check_keys(self, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -253,9 +291,9 @@ class SessionConfig(Config):
         for key, value in given.items():
             if key not in known:
                 known_elsewhere = keys_of_all_models()
-                if key not in known_elsewhere:
+                if not isinstance(key, str) or key not in known_elsewhere:
                     raise InputError(f"key {key!r} is unknown{nearest(key, known | known_elsewhere)}")
-                # One file may serve several models; on the command line it is more likely a slip.
+                # One file may serve several models.
                 self.unused_keys.append(key)
             check_value(key, value, defaults.get(key))
             for inner in value if key in NESTED_KEYS and isinstance(value, Mapping) else ():
@@ -283,4 +321,4 @@ class SessionConfig(Config):
 
     def dump(self) -> str:
         """YAML text of `resolved`, which ``--config_files`` reads back to the same configuration."""
-        return yaml.safe_dump(self.resolved, sort_keys=True, allow_unicode=True)
+        return yaml.dump(self.resolved, Dumper=_Dumper, sort_keys=True, allow_unicode=True)

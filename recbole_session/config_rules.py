@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,13 @@ def _is_number(value: object, kinds: type | tuple[type, ...]) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-def integer(minimum: int) -> Rule:
-    """Whole numbers from ``minimum`` on."""
+def integer(minimum: int, maximum: int | None = None) -> Rule:
+    """Whole numbers from ``minimum`` on, up to ``maximum``."""
+    if maximum is not None:
+        return Rule(
+            lambda value: _is_number(value, int) and minimum <= value <= maximum,
+            f"a whole number from {minimum} to {maximum}",
+        )
     return Rule(lambda value: _is_number(value, int) and value >= minimum, f"a whole number of at least {minimum}")
 
 
@@ -42,7 +48,7 @@ def number(
     """Numbers between two bounds, which belong to it unless they are open."""
 
     def allows(value: Any) -> bool:
-        if not _is_number(value, (int, float)):
+        if not _is_number(value, (int, float)) or not math.isfinite(value):
             return False
         above = value > minimum if open_minimum else value >= minimum
         return above and (value < maximum if open_maximum else value <= maximum)
@@ -105,17 +111,24 @@ NO_CACHE = Rule(
 )
 
 RULES: dict[str, Rule] = {
+    "data_path": TEXT,
+    "checkpoint_dir": TEXT,
+    "SESSION_ID_FIELD": TEXT,
+    "USER_ID_FIELD": TEXT,
+    "ITEM_ID_FIELD": TEXT,
+    "TIME_FIELD": TEXT,
     "session_features": subset_of(SESSION_FEATURES),
     "max_session_segments": integer(1),
     "temporal_dim": integer(1),
     "session_gap": number(0),
     "eval_candidates": list_of(CANDIDATES),
     "num_negatives": integer(1),
-    "negatives_seed": integer(0),
+    "negatives_seed": integer(0, 2**32 - 1),
     "train_time_limit": or_none(number(0, open_minimum=True)),
     "checkpoint_interval": number(0),
     "load_col": or_none(MAPPING),
-    "seed": integer(0),
+    "loss_type": one_of(["CE", "BPR"]),
+    "seed": integer(0, 2**32 - 1),
     "epochs": integer(1),
     "train_batch_size": integer(1),
     "eval_batch_size": integer(1),
@@ -143,6 +156,12 @@ RULES: dict[str, Rule] = {
     "worker": integer(0),
     "train_neg_sample_args": or_none(MAPPING),
     "clip_grad_norm": or_none(MAPPING),
+    "eval_args": MAPPING,
+    "train_neg_sample_args.distribution": one_of(["uniform", "popularity"]),
+    "train_neg_sample_args.sample_num": integer(1),
+    "train_neg_sample_args.alpha": number(0),
+    "train_neg_sample_args.dynamic": TRUE_OR_FALSE,
+    "train_neg_sample_args.candidate_num": integer(0),
     "eval_args.split": Rule(
         lambda value: value == {"LS": "valid_and_test"},
         "{LS: valid_and_test} (each user's latest interaction is for test, the one before for validation)",
@@ -191,7 +210,7 @@ def _rule_of_default(default: object) -> Rule | None:
     if isinstance(default, bool):
         return or_none(TRUE_OR_FALSE)
     if isinstance(default, (int, float)):
-        return or_none(number(float("-inf")))
+        return or_none(Rule(lambda value: _is_number(value, (int, float)), "a number"))
     if isinstance(default, Mapping):
         return or_none(MAPPING)
     return None
@@ -234,8 +253,8 @@ def check_combination(values: Mapping[str, Any], max_metric_k: Collection[int]) 
         )
 
 
-def nearest(name: str, known: Collection[str]) -> str:
+def nearest(name: object, known: Collection[str]) -> str:
     """Words that point from an unknown name to the nearest known one, or nothing."""
     lower = {entry.lower(): entry for entry in known}
-    matches = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(str(name).lower(), list(lower), n=1, cutoff=0.5)
     return f"; did you mean {lower[matches[0]]!r}?" if matches else ""

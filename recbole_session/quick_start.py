@@ -136,7 +136,7 @@ def _prepare_bundled_dataset(config: SessionConfig) -> None:
     """Convert ml-100k on first use: it lies inside the recbole package."""
     folder = Path(config["data_path"])
     if config["dataset"] == "ml-100k" and not (folder / "ml-100k.inter").is_file():
-        convert("ml-100k", None, folder.parent, all_users=True)
+        convert("ml-100k", None, folder.parent)
 
 
 def _open_run_folder(config: SessionConfig, resume: bool | str | Path) -> Path:

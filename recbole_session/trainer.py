@@ -14,7 +14,7 @@ from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score
 from torch import Tensor, nn
 
-from recbole_session.checkpoint import State, plain, random_states, set_random_states, write_checkpoint
+from recbole_session.checkpoint import State, cpu_copy, random_states, set_random_states, write_checkpoint
 from recbole_session.compat import tensorboard_in
 from recbole_session.distributed import SharedLoss, mean_over_processes, process_count, process_rank
 from recbole_session.errors import InputError
@@ -168,18 +168,18 @@ class SessionTrainer(Trainer):
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Keep the weights as the best ones, in memory and in ``best.pth``."""
         self.best_epoch = epoch
-        self._best = plain({"state_dict": self.model.state_dict(), "other_parameter": self.model.other_parameter()})
+        self._best = cpu_copy({"state_dict": self.model.state_dict(), "other_parameter": self.model.other_parameter()})
         self._write_best()
 
     def _write_best(self) -> None:
         if process_rank() == 0:
             score = float(self.best_valid_score)
             state = {**self._identity, "epoch": self.best_epoch, "best_valid_score": score, **self._best}
-            write_checkpoint(Path(self.saved_model_file), plain(state))
+            write_checkpoint(Path(self.saved_model_file), cpu_copy(state))
 
     def _state(self, train_data: Any) -> State:
         """All that the next epoch depends on, copied."""
-        return plain(
+        return cpu_copy(
             {
                 **self._identity,
                 "epochs_run": self.epochs_run,
@@ -222,7 +222,7 @@ class SessionTrainer(Trainer):
     def _load(self, weights: State) -> None:
         """Put weights into the model."""
         self.model.load_state_dict(weights["state_dict"])
-        others = plain(weights["other_parameter"])  # a copy: Pop counts on in place
+        others = cpu_copy(weights["other_parameter"])  # a copy: Pop counts on in place
         self.model.load_other_parameter(
             {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in others.items()}
         )

@@ -287,7 +287,7 @@ def test_an_empty_file_holds_no_keys(tmp_path: Path, text: str) -> None:
         ("- epochs\n- seed\n", " must hold 'key: value' lines"),
         ("epochs\n", " must hold 'key: value' lines"),
         ("epochs=5\n", " must hold 'key: value' lines"),
-        ("5: 1\n", " must hold 'key: value' lines"),
+        ("5: 1\n", "key 5 is unknown"),
         ("epoch: 5\n", "key 'epoch' is unknown; did you mean 'epochs'?"),
     ],
 )

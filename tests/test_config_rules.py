@@ -95,7 +95,7 @@ def test_every_rule_refuses_nonsense_without_stumbling(key: str) -> None:
 
 def test_rules_within_mappings_are_for_keys_that_exist() -> None:
     inner = {key for key in RULES if "." in key}
-    assert inner == {f"eval_args.{key}" for key in NESTED_KEYS["eval_args"]}
+    assert inner <= {f"{outer}.{key}" for outer, keys in NESTED_KEYS.items() for key in keys}
 
 
 def test_a_file_of_negatives_must_exist(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_metrics_are_recboles_metrics_of_rankings() -> None:
     ("default", "takes", "refuses", "words"),
     [
         (True, [False, None], ["maybe", 1], "True or False, or ~"),
-        (4, [0, -2, 2.5, None], ["x", True, [1]], "a number of at least -inf, or ~"),
+        (4, [0, -2, 2.5, None], ["x", True, [1]], "a number, or ~"),
         (0.5, [1, None], ["x", False], "a number"),
         ({"a": 1}, [{}, None], ["a", [1]], "a mapping of keys to values, or ~"),
     ],
@@ -168,7 +168,7 @@ def test_words_say_what_is_allowed(rule: Rule, words: str) -> None:
         (number(0, 1, open_minimum=True), 0, False),
         (number(0, 1, open_maximum=True), 1, False),
         (number(0, 1), NAN, False),
-        (number(0), INF, True),
+        (number(0), INF, False),
         (number(0), True, False),
         (integer(1), True, False),
         (integer(1), 1.0, False),

@@ -247,7 +247,7 @@ def _rows(batch: Batch) -> tuple[Rows, list[BadLine]]:
             for row in np.flatnonzero(fault & keep)
         ]
         keep &= ~fault
-    whole = np.floor(times[keep]).clip(-1, 2.0**53).astype(np.int64)
+    whole = np.floor(times[keep]).clip(-(2.0**53), 2.0**53).astype(np.int64)
     rows, empty = drop_bad_ids(Rows(users[keep], items[keep], ratings[keep], whole, lines[keep]))
     return rows, bad + empty
 

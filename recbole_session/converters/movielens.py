@@ -127,7 +127,7 @@ def _parse_numbers(data: bytes) -> Columns | None:
     if len(ends) % 4 or not _all_lines_read(kinds[~dots]):
         return None
     n_rows = len(ends) // 4
-    starts = np.concatenate(([0], ends[:-1] + 1)).astype(np.int64).reshape(n_rows, 4)
+    starts = np.concatenate(([0], ends + 1))[:-1].reshape(n_rows, 4)
     ends = ends.reshape(n_rows, 4)
     # Where the rating's whole part ends: at its dot, or where the field ends.
     owner = np.cumsum(~dots)[dots]  # how many fields are closed before each dot

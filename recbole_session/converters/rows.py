@@ -97,7 +97,9 @@ def shown(text: bytes | str, width: int = 60) -> str:
     """Return text fit for an error message: decoded, quoted, on one line, cut short."""
     if isinstance(text, bytes):
         text = text[: 4 * width].decode("utf-8", "backslashreplace")
-    return repr(text if len(text) <= width else text[:width] + "...")
+    cut = text if len(text) <= width else text[:width] + "..."
+    plain = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    return f"'{''.join(plain)}'"
 
 
 @dataclass

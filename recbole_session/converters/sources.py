@@ -146,7 +146,8 @@ def _told(name: str) -> Iterator[None]:
     except InputError:
         raise
     except READ_ERRORS as error:
-        raise InputError(f"{name} cannot be read ({error}): fetch it again.") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{name} cannot be read ({reason}): fetch it again.") from error
 
 
 def file_checksum(path: Path) -> str:

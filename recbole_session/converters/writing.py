@@ -163,11 +163,11 @@ def _encode(
     values, codes = np.unique(chunk.ratings, return_inverse=True)
     ratings = np.array([repr(float(value)).encode() for value in values], dtype=object)
     fields = [
-        _text(users, chunk.users),
-        _text(items, chunk.items),
-        _text(ratings, codes),
-        _number(chunk.times),
-        _number(tokens),
+        text_columns(users, chunk.users),
+        text_columns(items, chunk.items),
+        text_columns(ratings, codes),
+        digit_columns(chunk.times),
+        digit_columns(tokens),
     ]
     columns = []
     for field, end in zip(fields, b"\t\t\t\t\n", strict=True):
@@ -176,13 +176,13 @@ def _encode(
     return wide[wide != 0].tobytes()
 
 
-def _text(table: NDArray[np.object_], codes: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+def text_columns(table: NDArray[np.object_], codes: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     """[N] codes of byte strings without zero bytes -> [N, widest] bytes, zero-padded."""
     fixed = table[codes].astype(np.bytes_)
     return fixed.view(np.uint8).reshape(len(codes), -1)
 
 
-def _number(values: NDArray[np.int64]) -> NDArray[np.uint8]:
+def digit_columns(values: NDArray[np.int64]) -> NDArray[np.uint8]:
     """[N] numbers >= 0 -> [N, widest] digits, zero-padded on the left."""
     powers = 10 ** np.arange(len(str(values.max())) - 1, -1, -1, dtype=np.int64)
     digits = (values[:, None] // powers % 10 + ord("0")).astype(np.uint8)

@@ -65,10 +65,13 @@ def build_negatives(
 
 
 def item_history(sequences: UserSequences, n_items: int) -> tuple[Ints, Ints]:
-    """Return distinct pairs ``(users, items)`` of all rows, sorted by user, then item, int64 ``[H]`` both."""
+    """Distinct items of every user: ``(offsets [U + 1], items [H])``, int64 both.
+
+    The items of user ``u`` are ``items[offsets[u]:offsets[u + 1]]``, ascending.
+    """
     users = np.repeat(np.arange(sequences.n_users), sequences.lengths.numpy())
     pairs = np.unique(users * n_items + sequences.items.numpy())
-    return pairs // n_items, pairs % n_items
+    return np.searchsorted(pairs, np.arange(sequences.n_users + 1) * n_items), pairs % n_items
 
 
 def random_negatives(history: tuple[Ints, Ints], n_items: int, num_negatives: int, seed: int) -> Ints:
@@ -78,8 +81,8 @@ def random_negatives(history: tuple[Ints, Ints], n_items: int, num_negatives: in
     CACM 30(9), 1987).
     """
     generator = np.random.default_rng(seed)
-    n_users = int(history[0].max()) + 1
-    outside = (n_items - 1) - np.bincount(history[0], minlength=n_users)  # [U] items a user never met
+    outside = (n_items - 1) - np.diff(history[0])  # [U] items a user never met
+    n_users = len(outside)
     places = np.full((n_users, num_negatives), -1, dtype=np.int64)
     for column in range(num_negatives):
         highest = outside - num_negatives + column  # last place that may be drawn in this round
@@ -97,9 +100,8 @@ def popular_negatives(history: tuple[Ints, Ints], items: Ints, n_items: int, num
     """
     counts = np.bincount(items, minlength=n_items)[1:]
     order = np.argsort(-counts, kind="stable") + 1
-    n_users = int(history[0].max()) + 1
-    outside = (n_items - 1) - np.bincount(history[0], minlength=n_users)
-    places = np.broadcast_to(np.arange(num_negatives), (n_users, num_negatives))
+    outside = (n_items - 1) - np.diff(history[0])
+    places = np.broadcast_to(np.arange(num_negatives), (len(outside), num_negatives))
     return _items_outside(history, np.where(places < outside[:, None], places, -1), order)
 
 
@@ -110,12 +112,12 @@ def _items_outside(history: tuple[Ints, Ints], places: Ints, order: Ints) -> Int
     items before it. If the history holds places ``h_0 < h_1 < ...``, then ``k`` counts the ``i`` with
     ``h_i - i <= p``, a search in a sorted array, made for all users at once. Place -1 gives item 0.
     """
-    users, items = history
+    offsets, items = history
+    users = np.repeat(np.arange(len(places)), np.diff(offsets))
     n_items = len(order) + 1
     place_of = np.empty(n_items, dtype=np.int64)
     place_of[order] = np.arange(len(order))
     keys = np.sort(users * n_items + place_of[items])
-    offsets = np.searchsorted(users, np.arange(len(places) + 1))
     index_within_user = np.arange(len(keys)) - offsets[users]
     thinned = keys - index_within_user  # h_i - i, still sorted, and apart from user to user
     wanted = np.arange(len(places))[:, None] * n_items + places
@@ -129,30 +131,53 @@ def read_negatives(path: Path, n_users: int, user_ids: Mapping[str, int], item_i
     Raises
     ------
     InputError
-        For another header, an unknown user or item (with its line), or a negative given twice.
+        For another header, a line with more columns, an unknown user or item, or a negative given twice; with
+        the number of the line.
     """
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"negatives file {path} cannot be read: {' '.join(str(error).split())}") from error
-    if list(frame.columns) != ["user_id", "item_id"]:
-        raise InputError(f"negatives file {path}, line 1 is {','.join(frame.columns)!r}; it must be 'user_id,item_id'")
+    frame = _read_pairs(path)
     ids = []
     for name, known in (("user_id", user_ids), ("item_id", item_ids)):
         column = frame[name].map(known).fillna(0).to_numpy(dtype=np.int64)
         if (column == 0).any():
-            line = int((column == 0).argmax())
-            raise InputError(
-                f"negatives file {path}, line {line + 2}: {name} {frame[name][line]!r} is not in the dataset"
-            )
+            line = frame.index[int((column == 0).argmax())]
+            raise InputError(f"negatives file {path}, line {line}: {name} {frame[name][line]!r} is not in the dataset")
         ids.append(column)
     users, items = ids
     twice = frame.duplicated()
     if twice.any():
-        raise InputError(f"negatives file {path}, line {int(twice.to_numpy().argmax()) + 2} repeats an earlier one")
+        line = frame.index[int(twice.to_numpy().argmax())]
+        raise InputError(f"negatives file {path}, line {line} repeats an earlier one")
     order = np.argsort(users, kind="stable")
     users, items = users[order], items[order]
     column = np.arange(len(users)) - np.searchsorted(users, users)
     negatives = np.zeros((n_users, int(column.max(initial=-1)) + 1), dtype=np.int64)
     negatives[users, column] = items
     return negatives
+
+
+def _read_pairs(path: Path) -> pd.DataFrame:
+    """Read columns ``user_id`` and ``item_id`` as text, indexed by line number."""
+    names = ["user_id", "item_id"]
+    try:
+        # The header is read as a line like the others: pandas would shift the columns of a line that is too wide.
+        frame = pd.read_csv(
+            path,
+            header=None,
+            names=[*names, "more"],
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+            skip_blank_lines=False,
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"negatives file {path} cannot be read: {' '.join(str(error).split())}") from error
+    if frame.empty:
+        raise InputError(f"negatives file {path} cannot be read: it is empty")
+    frame.index += 1
+    header = ",".join(frame.iloc[0].dropna())
+    if header != ",".join(names):
+        raise InputError(f"negatives file {path}, line 1 is {header!r}; it must be 'user_id,item_id'")
+    too_wide = frame["more"].notna().to_numpy()
+    if too_wide.any():
+        raise InputError(f"negatives file {path}, line {int(too_wide.argmax()) + 1} has more than two columns")
+    return frame.iloc[1:][names].dropna(how="all").fillna("")

@@ -45,12 +45,15 @@ def candidate_ranks(scores: Tensor, targets: Tensor, negatives: Tensor | None) -
 def top_items(scores: Tensor, targets: Tensor, negatives: Tensor | None, k: int) -> Tensor:
     """Return the ``k`` best items of each candidate set, best first, int64 ``[B, min(k, candidates)]``.
 
-    Parameters as in `candidate_ranks`.
+    Parameters as in `candidate_ranks`; padding comes only where a set has fewer than ``k`` items.
     """
     if negatives is None:
-        scores = scores.clone()
-        scores[:, 0] = float("-inf")
-        return scores.topk(min(k, scores.size(1) - 1)).indices
-    candidates = torch.cat((negatives, targets.unsqueeze(1)), dim=1)
-    candidate_scores = scores.gather(1, candidates).masked_fill(candidates == 0, float("-inf"))
-    return candidates.gather(1, candidate_scores.topk(min(k, candidates.size(1))).indices)
+        candidates = torch.arange(scores.size(1), device=scores.device).expand_as(scores)
+    else:
+        others = torch.where(negatives == targets.unsqueeze(1), 0, negatives)
+        candidates = torch.cat((others, targets.unsqueeze(1)), dim=1)
+    # Lower than any score of an item, also than the -inf of a model that rules an item out.
+    candidate_scores = scores.gather(1, candidates).clamp(min=torch.finfo(scores.dtype).min)
+    candidate_scores = candidate_scores.masked_fill(candidates == 0, float("-inf"))
+    n_items = scores.size(1) - 1 if negatives is None else candidates.size(1)
+    return candidates.gather(1, candidate_scores.topk(min(k, n_items)).indices)

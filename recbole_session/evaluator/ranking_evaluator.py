@@ -79,10 +79,12 @@ class RankingEvaluator:
     ) -> SplitRanks:
         """Rank the targets of ``batches`` (Interactions) in each of ``candidate_sets``.
 
+        A target that stands among its own negatives (in a user's file) counts once, as the target.
+
         Raises
         ------
         InputError
-            If there is no batch, or a user's own negatives hold the target.
+            If there is no batch, or a set holds too few candidates for a metric to mean something.
         """
         model.eval()
         widths = [2 + self._n_top_items(name) for name in candidate_sets]
@@ -96,6 +98,8 @@ class RankingEvaluator:
         blocks = dict(zip(candidate_sets, rows[:, 2:].split(widths, dim=1), strict=True))
         ranks = {name: block[:, 0] for name, block in blocks.items()}
         counts = {name: block[:, 1] for name, block in blocks.items()}
+        for name in candidate_sets:
+            self._check_size(name, int(counts[name].min()))
         metrics = {
             name: self.metrics(ranks[name], counts[name], block[:, 2:] if self.metrics.needs_items else None)
             for name, block in blocks.items()
@@ -120,6 +124,16 @@ class RankingEvaluator:
         table = self.negatives[name]
         n_candidates = self.n_items - 1 if table is None else table.size(1) + 1
         return min(self.metrics.max_k, n_candidates) if self.metrics.needs_items else 0
+
+    def _check_size(self, name: str, smallest: int) -> None:
+        """Refuse sets in which a target has no rival, or in which lists of ``topk`` items cannot be filled."""
+        if smallest < 2:
+            raise InputError(f"candidate set {name!r} has no negative for at least one user; leave it out or add some")
+        if self.metrics.needs_items and smallest < self.metrics.max_k:
+            raise InputError(
+                f"topk is {self.metrics.max_k}, but candidate set {name!r} has only {smallest} candidates for at least "
+                "one user, too few for metrics of recommended items; lower topk or raise num_negatives"
+            )
 
     def _scores(self, model: Any, batch: Any) -> Tensor:
         """Scores of all items ``[B, n_items]``; models without a full sort are asked item by item."""

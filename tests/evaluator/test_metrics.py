@@ -155,13 +155,6 @@ def test_k_beyond_the_candidates_finds_every_target() -> None:
     )
 
 
-def test_lists_shorter_than_k_are_averaged_over_their_length() -> None:
-    """A user's three candidates are all there is to show at k = 5."""
-    metrics = metrics_of(["AveragePopularity", "TailPercentage"], [5], training=[1, 1, 1, 1, 2, 2, 3])
-    values = metrics(torch.tensor([1]), torch.tensor([3]), torch.tensor([[1, 2, 3]]))
-    assert values == pytest.approx({"averagepopularity@5": 7 / 3, "tailpercentage@5": 1 / 3})
-
-
 def test_values_are_not_rounded_and_are_plain_numbers() -> None:
     values = metrics_of(["Recall", "NDCG", "GAUC", "ItemCoverage"], [2], n_items=7)(
         torch.tensor([2, 9, 9]), torch.tensor([10, 10, 10]), torch.tensor([[1, 2], [2, 1], [3, 1]])

@@ -167,20 +167,19 @@ def test_metrics_of_items_follow_from_the_lists_shown(
         )
 
 
-def test_metrics_of_items_with_k_beyond_the_candidates(
-    write_dataset: WriteDataset, build_config: BuildConfig
-) -> None:
+def test_lists_longer_than_the_candidates_are_refused(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
     write_dataset(ROWS)
     config = build_config(
-        eval_candidates=["random"], num_negatives=2, metrics=["ItemCoverage", "AveragePopularity"], topk=[5],
+        eval_candidates=["random"],
+        valid_candidates="random",
+        num_negatives=2,
+        metrics=["ItemCoverage"],
+        topk=[5],
         valid_metric="ItemCoverage@5",
-    )  # fmt: skip
-    bench = Bench(config)
-    result = bench.evaluate(FullSortModel(bench.scores), sets=["random"])
-    shown = set(result.items.tolist()) | set(
-        bench.evaluator.negatives["random"][result.users].flatten().tolist()
     )
-    assert result.metrics["random"]["itemcoverage@5"] == pytest.approx(len(shown) / len(bench.items))
+    bench = Bench(config)
+    with pytest.raises(InputError, match="topk is 5, but candidate set 'random' has only 3 candidates"):
+        bench.evaluate(FullSortModel(bench.scores), sets=["random"])
 
 
 @pytest.mark.parametrize("model", ["SessionBERT4Rec", "SASRec"])
@@ -251,10 +250,10 @@ def test_own_negatives_are_ranked_under_the_name_of_their_file(
     rows += [("z", f"j{place}", place) for place in range(5)]
     write_dataset(rows)
     path = tmp_path / "hard.csv"
-    path.write_text("user_id,item_id\na,j0\nb,j4\na,j1\na,j2\nb,j0\n")
+    path.write_text("user_id,item_id\na,j0\nb,j4\na,j1\nc,i0\nz,i1\na,j2\nb,j0\n")
     bench = Bench(build_config(eval_candidates=["random", str(path)], valid_candidates="hard"))
     result = bench.evaluate(FullSortModel(bench.scores), sets=["hard"])
-    negatives = {"a": {"j0", "j1", "j2"}, "b": {"j4", "j0"}, "c": set(), "z": set()}
+    negatives = {"a": {"j0", "j1", "j2"}, "b": {"j4", "j0"}, "c": {"i0"}, "z": {"i1"}}
     for index, user in enumerate(bench.users[int(user)] for user in result.users):
         target = "j4" if user == "z" else "i3"
         rank, count = rank_of(user, target, negatives[user])
@@ -262,15 +261,28 @@ def test_own_negatives_are_ranked_under_the_name_of_their_file(
     assert set(result.ranks) == set(result.n_candidates) == set(result.metrics) == {"hard"}
 
 
-def test_own_negatives_that_hold_the_target_are_refused(
+def test_a_target_among_its_own_negatives_counts_once(
     write_dataset: WriteDataset, build_config: BuildConfig, tmp_path: Path
 ) -> None:
     write_dataset([(user, f"i{place}", place) for user in ("a", "b") for place in range(4)])
     path = tmp_path / "own.csv"
-    path.write_text("user_id,item_id\na,i0\na,i3\n")
+    path.write_text("user_id,item_id\na,i0\na,i3\nb,i1\n")
     bench = Bench(build_config(eval_candidates=[str(path)], valid_candidates="own"))
-    with pytest.raises(InputError, match="own"):
+    result = bench.evaluate(FullSortModel(bench.scores), sets=["own"])
+    assert result.n_candidates["own"].tolist() == [2, 2]
+
+
+def test_a_target_without_a_rival_is_refused(
+    write_dataset: WriteDataset, build_config: BuildConfig, tmp_path: Path
+) -> None:
+    write_dataset([(user, f"i{place}", place) for user in ("a", "b") for place in range(4)])
+    path = tmp_path / "own.csv"
+    path.write_text("user_id,item_id\na,i0\n")
+    bench = Bench(build_config(eval_candidates=["random", str(path)], valid_candidates="own"))
+    with pytest.raises(InputError, match="candidate set 'own' has no negative"):
         bench.evaluate(FullSortModel(bench.scores), sets=["own"])
+    with pytest.raises(InputError, match="candidate set 'random' has no negative"):  # they know the whole catalogue
+        bench.evaluate(FullSortModel(bench.scores), sets=["random"])
 
 
 def test_only_the_sets_asked_for_are_ranked(bench: Bench) -> None:
@@ -287,7 +299,7 @@ def test_models_are_asked_in_evaluation_mode_without_gradients(bench: Bench) -> 
 
 
 def test_no_user_long_enough_is_one_sentence(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
-    write_dataset([("a", "x", 1), ("a", "y", 2), ("a", "z", 3), ("b", "x", 1), ("b", "y", 2)])
+    write_dataset([("a", "x", 1), ("a", "y", 2), ("a", "z", 3), ("b", "x", 1), ("b", "v", 2)])
     bench = Bench(build_config(num_negatives=1))
     assert bench.evaluate(FullSortModel(bench.scores)).users.tolist() == [bench.users.index("a")]
     with pytest.raises(

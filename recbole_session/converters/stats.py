@@ -1,0 +1,141 @@
+"""Table 1 for any atomic dataset, and how its sessions react to the gap."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recbole_session.converters.sessions import DAY, session_starts
+from recbole_session.errors import InputError
+
+HOUR = DAY // 24
+GAPS = {  # seconds
+    "30 min": HOUR // 2, "1 h": HOUR, "3 h": 3 * HOUR, "6 h": 6 * HOUR, "12 h": 12 * HOUR,
+    "1 day": DAY, "2 days": 2 * DAY, "3 days": 3 * DAY, "7 days": 7 * DAY,
+}  # fmt: skip
+
+# Table 1 of the paper: users, items, rows, and the quartile lines in the order of `table_rows`.
+PAPER = {
+    "steam": ("6,330", "4,331", "49,163", "0.18%", "5/6/8", "2/2/2", "2/3/3"),
+    "ml-1m": ("1,196", "3,327", "158,498", "3.98%", "73/137/200", "2/2/3", "8/26/70"),
+    "ml-20m": ("23,404", "12,239", "1,981,866", "0.69%", "35/68/124", "2/2/3", "6/15/39"),
+}
+
+
+class Interactions(NamedTuple):
+    """An atomic dataset, ordered by (user, time, file order).
+
+    ``users`` and ``items`` are codes, ``times`` int64 seconds, ``starts`` is True on the first row of a
+    session.
+    """
+
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+    times: NDArray[np.int64]
+    starts: NDArray[np.bool_]
+
+
+class Sizes(NamedTuple):
+    """Sizes of the groups Table 1 speaks of, and the seconds between a user's successive rows."""
+
+    rows_per_user: NDArray[np.int64]
+    sessions_per_user: NDArray[np.int64]
+    rows_per_session: NDArray[np.int64]
+    gaps: NDArray[np.int64]
+
+
+def load_interactions(path: Path, session_gap: int = DAY) -> Interactions:
+    """Read an ``.inter`` file; sessions are its ``session_id``, or made by ``session_gap`` without one.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, not an atomic file, or lacks user, item or timestamp.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"{path} does not exist: convert the dataset first, or name its folder by --data_path."
+        )
+    try:
+        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=3, encoding="utf-8")
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"{path} does not read as an atomic file ({error}): convert the dataset anew."
+        ) from error
+    frame.columns = [str(name).partition(":")[0] for name in frame.columns]
+    missing = [name for name in ("user_id", "item_id", "timestamp") if name not in frame]
+    if missing or not len(frame):
+        what = f"has no column {missing[0]}" if missing else "holds no rows"
+        raise InputError(f"{path} {what}, but needs user_id, item_id and timestamp in every row.")
+    times = pd.to_numeric(frame["timestamp"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    if not np.isfinite(times).all():
+        line = int(np.flatnonzero(~np.isfinite(times))[0]) + 2
+        raise InputError(f"{path} line {line}: the timestamp is no number of seconds.")
+    users, items = (pd.factorize(frame[name])[0].astype(np.int64) for name in ("user_id", "item_id"))
+    seconds = np.floor(times).astype(np.int64)
+    order = np.lexsort((seconds, users))
+    users, items, seconds = users[order], items[order], seconds[order]
+    if "session_id" in frame:
+        sessions = pd.factorize(frame["session_id"])[0][order]
+        starts = session_starts(users, seconds, np.inf)  # only the first row of each user
+        starts[1:] |= sessions[1:] != sessions[:-1]
+    else:
+        starts = session_starts(users, seconds, session_gap)
+    return Interactions(users, items, seconds, starts)
+
+
+def group_sizes(data: Interactions, starts: NDArray[np.bool_] | None = None) -> Sizes:
+    """Measure users and sessions, with the dataset's own sessions or those that ``starts`` [N] opens."""
+    starts = data.starts if starts is None else starts
+    same_user = data.users[1:] == data.users[:-1]
+    return Sizes(
+        rows_per_user=np.bincount(data.users),
+        sessions_per_user=np.bincount(data.users[starts]),
+        rows_per_session=np.bincount(np.cumsum(starts) - 1),
+        gaps=np.diff(data.times)[same_user],
+    )
+
+
+def quartiles(values: NDArray[Any]) -> str:
+    """Return the three quartiles, linearly interpolated, as Table 1 writes them: ``67/125/200``."""
+    return "/".join(f"{value:g}" for value in np.percentile(values, [25, 50, 75]))
+
+
+def table_rows(data: Interactions) -> list[tuple[str, str]]:
+    """Return the lines of Table 1: name and value."""
+    sizes = group_sizes(data)
+    users, items, rows = len(sizes.rows_per_user), int(data.items.max()) + 1, len(data.users)
+    return [
+        ("#users", f"{users:,}"),
+        ("#items", f"{items:,}"),
+        ("#rows", f"{rows:,}"),
+        ("density", f"{rows / (users * items):.2%}"),
+        ("item/user Q1/Q2/Q3", quartiles(sizes.rows_per_user)),
+        ("session/user Q1/Q2/Q3", quartiles(sizes.sessions_per_user)),
+        ("item/session Q1/Q2/Q3", quartiles(sizes.rows_per_session)),
+    ]
+
+
+def gap_rows(data: Interactions) -> list[tuple[str, ...]]:
+    """Return, for gaps from 30 minutes to 7 days, what the sessions of these rows would be.
+
+    Each line: gap, sessions, session/user quartiles, item/session quartiles, and the users who would
+    pass the paper's last step (at least 2 sessions, none of a single row).
+    """
+    lines: list[tuple[str, ...]] = []
+    for name, gap in GAPS.items():
+        starts = session_starts(data.users, data.times, gap)
+        sizes = group_sizes(data, starts)
+        shortest = np.minimum.reduceat(sizes.rows_per_session, _first_sessions(sizes.sessions_per_user))
+        passing = int(np.count_nonzero((sizes.sessions_per_user >= 2) & (shortest >= 2)))
+        counts = (f"{len(sizes.rows_per_session):,}", quartiles(sizes.sessions_per_user))
+        lines.append((name, *counts, quartiles(sizes.rows_per_session), f"{passing:,}"))
+    return lines
+
+
+def _first_sessions(sessions_per_user: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.cumsum(sessions_per_user) - sessions_per_user

@@ -1,0 +1,51 @@
+"""What the converters' tests share: the real rows if they are there, and a command line that is watched."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from recbole_session.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def ml_1m_part():
+    """Real ML-1M rows of users 1 to 2999, which may not be copied into the repository."""
+    shared = Path(os.environ.get("RECBOLE_SESSION_SHARED", ROOT.parent / "shared"))
+    path = shared / "data" / "ml-1m-part" / "ratings.dat.gz"
+    if not path.is_file():
+        pytest.skip("the real ML-1M rows are not here")
+    return path
+
+
+@pytest.fixture
+def cli(capsys, tmp_path):
+    """Run the command line with DATA_PATH in a temporary folder; return exit code, output, errors."""
+
+    def run(*argv):
+        try:
+            code = main([*map(str, argv), "--data_path", str(tmp_path / "atomic_data")])
+        except SystemExit as leaving:  # argparse
+            code = leaving.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def refused(cli, tmp_path):
+    """Run the command line, expect one sentence and exit code 2 and nothing written; return the sentence."""
+
+    def run(*argv):
+        code, _, errors = cli(*argv)
+        assert code == 2, errors
+        assert errors.startswith("recbole-session: ")
+        assert errors.count("\n") == 1
+        assert "Traceback" not in errors
+        assert not (tmp_path / "atomic_data").exists()
+        return errors
+
+    return run

@@ -1,0 +1,109 @@
+"""Thousands of mutated files: a whole dataset or one sentence, never a traceback, never half a dataset."""
+
+import gzip
+import io
+import json
+import zipfile
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reference_converter import read_inter
+
+from recbole_session.converters.conversion import run_conversion
+from recbole_session.converters.generic import Columns
+from recbole_session.errors import InputError
+
+N = range(40)
+STEAM = "".join(
+    f"{{u'username': u'u{n % 4}', u'hours': 0.1, u'product_id': u'{n % 6}', "
+    f"u'date': u'2017-01-{n % 9 * 3 + 1:02}', "
+    f"u'text': u'it\\'s', \"x\": \"don't\"}}\n"
+    for n in N
+)
+CSV = "".join(f'u{n % 4},"i{n % 6}",{10**9 + n * 40_000},4\n' for n in N)
+JSONL = "".join(json.dumps({"u": n % 4, "i": f"i{n % 6}", "t": 10**9 + n * 40_000, "r": 4}) + "\n" for n in N)
+
+
+def numbers(separator, header=""):
+    lines = (separator.join(map(str, (n % 4, n % 6, 4.5, 10**9 + n * 40_000))) + "\n" for n in N)
+    return (header + "".join(lines)).encode()
+
+
+GENERIC = Columns("u", "i", "t", "r")
+FILES = {
+    "ml-100k": ("u.data", numbers("\t"), None),
+    "ml-1m": ("ratings.dat", numbers("::"), None),
+    "ml-10m": ("ratings.dat", numbers("::"), None),
+    "ml-20m": ("ratings.csv", numbers(",", "userId,movieId,rating,timestamp\n"), None),
+    "ml-25m": ("ratings.csv", numbers(",", "userId,movieId,rating,timestamp\n"), None),
+    "ml-32m": ("ratings.csv", numbers(",", "userId,movieId,rating,timestamp\n"), None),
+    "steam": ("steam_reviews.json", STEAM.encode(), None),
+    "generic csv": ("x.csv", ("u,i,t,r\n" + CSV).encode(), GENERIC),
+    "generic jsonl": ("x.jsonl", JSONL.encode(), GENERIC),
+}
+PIECES = [
+    b"", b"\n", b"\r\n", b"\r", b",", b"::", b"\t", b"'", b'"', b"\\", b"{", b"}", b"-", b".", b"e9", b"nan",
+    b"9" * 25, b"\x00", b"\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", "\u2028é😀\u0664".encode(), b"u'date': ",
+    b"null", b"0", b" ", b"\\x4", b"\\ud83d", b"[" * 50, b"NA", b"1e400", b"True", b"=1+1",
+]  # fmt: skip
+
+
+def pack(content, how, name):
+    if how == "zip":
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f"d/{name}", content)
+        return buffer.getvalue()
+    return gzip.compress(content) if how == "gz" else content
+
+
+def mutate(content, edits):
+    """Apply edits (place 0..1, bytes to drop, piece) to bytes."""
+    for place, dropped, piece in edits:
+        start = int(place * len(content))
+        content = content[:start] + piece + content[start + dropped :]
+    return content
+
+
+edits = st.lists(
+    st.tuples(
+        st.floats(0, 1),
+        st.sampled_from([0, 1, 2, 9, 200]),
+        st.sampled_from(PIECES) | st.binary(max_size=4),
+    ),
+    max_size=4,
+)
+
+
+def check_dataset(folder):
+    """Assert that a folder holds one whole dataset."""
+    assert sorted(path.name for path in folder.iterdir()) == ["d"]
+    assert sorted(path.name for path in (folder / "d").iterdir()) == ["d.inter", "dataset.json"]
+    card = json.loads((folder / "d" / "dataset.json").read_text(encoding="utf-8"))
+    header, rows = read_inter(folder / "d" / "d.inter")
+    assert len(rows) == card["output"]["rows"] == card["counts"][-1]["rows"] > 0
+    assert all(len(row) == len(header) == 5 and all(row) for row in rows)
+    assert all(0 <= int(row[3]) <= 4_102_444_800 for row in rows)
+
+
+@pytest.mark.filterwarnings("error::DeprecationWarning")
+@pytest.mark.parametrize("kind", FILES)
+@settings(max_examples=230, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits, st.sampled_from(["bare", "gz", "zip"]), edits.map(lambda list_: list_[:1]), st.booleans())
+def test_mutated_files(tmp_path_factory, kind, inside, how, outside, skip_bad):
+    """Mutated text, packed, and the packed bytes mutated in turn; about 2,000 files in all."""
+    name, content, columns = FILES[kind]
+    folder = tmp_path_factory.mktemp("fuzz")
+    packed = pack(mutate(content, inside), how, name)
+    raw = folder / (name if how != "gz" else f"{name}.gz")
+    raw.write_bytes(mutate(packed, outside) if how != "bare" else packed)
+    flags = {"all_users": True, "min_item_rows": 1, "skip_bad": skip_bad, "columns": columns, "dataset": "d"}
+    try:
+        run_conversion(kind.partition(" ")[0], raw, folder / "out", **flags)
+    except InputError as error:
+        assert "\n" not in str(error)
+        assert len(str(error)) < 1000
+        assert not (folder / "out").exists()
+    else:
+        check_dataset(folder / "out")
