@@ -129,8 +129,6 @@ class _Loss(nn.Module):
         self.model = model
 
     def forward(self, batch: Any) -> Any:
-        if batch is None:  # nothing to learn from in this share: zero, and still part of the exchange
-            return next(p for p in self.model.parameters() if p.requires_grad).sum() * 0
         return self.model.calculate_loss(batch)
 
 
@@ -171,12 +169,15 @@ class SharedLoss:
             batch.update(Interaction(self.model.hide_items(batch)))
         # A model that only counts (Pop) counts every row in every process.
         counts_only = bool(self.model.other_parameter())
-        share = batch if counts_only else batch[self.rank :: self.count]
+        begin, end = (len(batch) * part // self.count for part in (self.rank, self.rank + 1))
+        share = batch if counts_only else batch[begin:end]
         n_terms = torch.tensor(float(_n_terms(share)), device=self.device)
         mean_terms = max(float(mean_over_processes(n_terms)), 1 / self.count)
         with self._own_stream():
-            loss = self.wrapped(share if n_terms > 0 else None)
-        scale = float(n_terms) / mean_terms if n_terms > 0 else 1.0
+            # Without a term of its own a process computes the whole batch's loss, times zero: its gradients must
+            # exist, and for the same parameters as in one process.
+            loss = self.wrapped(share if n_terms > 0 else batch)
+        scale = float(n_terms) / mean_terms
         return tuple(part * scale for part in loss) if isinstance(loss, tuple) else loss * scale
 
     @contextmanager

@@ -84,7 +84,7 @@ class SessionTrainer(Trainer):
         """
         if not self._finished:
             try:
-                with naming_what_to_lower(self.config, ("train_batch_size", "MAX_ITEM_LIST_LENGTH")):
+                with naming_what_to_lower(self.config, ("train_batch_size", "MAX_ITEM_LIST_LENGTH"), "start a new run"):
                     self._fit(train_data, valid_data, *args, **kwargs)
             except BaseException:
                 self._write_last()
@@ -240,13 +240,13 @@ class SessionTrainer(Trainer):
         return self._rank(eval_data, list(self.ranking_evaluator.negatives))
 
     def _rank(self, eval_data: Any, candidate_sets: list[str]) -> SplitRanks:
-        with naming_what_to_lower(self.config, ("eval_batch_size",)):
+        with naming_what_to_lower(self.config, ("eval_batch_size",), f"go on with --resume={self.run_folder}"):
             return self.ranking_evaluator.evaluate(self.model, eval_data, self.device, candidate_sets)
 
 
 @contextmanager
-def naming_what_to_lower(config: Mapping[str, Any], keys: tuple[str, ...]) -> Iterator[None]:
-    """Turn running out of memory within the block into an `InputError` that names ``keys``."""
+def naming_what_to_lower(config: Mapping[str, Any], keys: tuple[str, ...], then: str) -> Iterator[None]:
+    """Turn running out of memory within the block into an `InputError` that names ``keys`` and what to do then."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -254,7 +254,7 @@ def naming_what_to_lower(config: Mapping[str, Any], keys: tuple[str, ...]) -> It
         if not full:
             raise
         advice = " or ".join(f"{key} ({config[key]})" for key in keys)
-        message = f"out of memory on {config['device']}; lower {advice}"
+        message = f"out of memory on {config['device']}; lower {advice} and {then}"
         if process_rank():
             logging.getLogger().error(message)  # the first process may never hear of it
         raise InputError(message) from error

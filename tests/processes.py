@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import socket
 import sys
+import traceback
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -28,25 +30,33 @@ def keys_of(base: Path, model: str = "SessionBERT4Rec", **keys: object) -> dict[
     return {**values, "checkpoint_interval": 0, **keys}
 
 
-def start(argv: list[str], errors: Path | None = None, environment: dict[str, str] | None = None) -> BaseProcess:
-    """Start ``run_recbole_session.py`` with ``argv``, its stderr going to the file ``errors``."""
-    process = CONTEXT.Process(target=_main, args=(argv, errors, environment or {}), daemon=True)
+def start(
+    argv: list[str],
+    errors: Path | None = None,
+    environment: dict[str, str] | None = None,
+    first: Callable[[], None] | None = None,
+) -> BaseProcess:
+    """Start ``run_recbole_session.py`` with ``argv``, its stderr going to the file ``errors``, after ``first``."""
+    process = CONTEXT.Process(target=_main, args=(argv, errors, environment or {}, first))
     process.start()
     return process
 
 
-def _main(argv: list[str], errors: Path | None, environment: dict[str, str]) -> None:
+def _main(argv: list[str], errors: Path | None, environment: dict[str, str], first: Callable[[], None] | None) -> None:
     from recbole_session.quick_start import main
 
     os.environ.update(environment)
+    if first is not None:
+        first()
     torch.set_num_threads(1)
     with open(errors or os.devnull, "a", encoding="utf-8") as file:  # noqa: PTH123
         os.dup2(file.fileno(), 2)
         sys.stderr = file
         try:
             code = main(argv)
-        finally:
-            file.flush()
+        except BaseException:
+            traceback.print_exc()
+            code = 1
     os._exit(code)
 
 
@@ -55,21 +65,26 @@ def arguments(model: str, keys: dict[str, object]) -> list[str]:
     return [f"--model={model}", "--dataset=toy", *(f"--{key}={json.dumps(value)}" for key, value in keys.items())]
 
 
-def run_together(argv: list[str], n: int, folder: Path, timeout: float = 60) -> list[str]:
-    """Run ``argv`` in ``n`` connected processes, as torchrun would; returns what each wrote to stderr."""
+def run_together(
+    argv: list[str], n: int, folder: Path, code: int = 0, first: Callable[[], None] | None = None
+) -> list[str]:
+    """Run ``argv`` in ``n`` connected processes, as torchrun would; returns what each wrote to stderr.
+
+    All must leave with exit code ``code``; ``first`` is called in each before the run.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n)}
     logs = [folder / f"stderr-{port}-{rank}" for rank in range(n)]
     processes = [
-        start(argv, log, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank, log in enumerate(logs)
+        start(argv, log, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, first) for rank, log in enumerate(logs)
     ]
     for process in processes:
-        process.join(timeout)
+        process.join(60)
     codes = [process.exitcode for process in processes]
     texts = [log.read_text(encoding="utf-8") for log in logs]
-    assert codes == [0] * n, "\n".join(texts)
+    assert codes == [code] * n, "\n".join(texts)
     return texts
 
 
