@@ -16,7 +16,7 @@ run: $(VENV)/.installed
 	$(BIN)/python run_recbole_session.py --model=SessionBERT4Rec --dataset=ml-100k $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

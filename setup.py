@@ -24,14 +24,27 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6.100", "mypy>=1.10", "ruff>=0.6"],
+        "test": [
+            "pytest>=8.2",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "mypy>=1.10",
+            "ruff>=0.6",
+            # What is tested where it is installed; spark is left to those who have it.
+            "duckdb>=1.1",
+            "matplotlib>=3.8",
+            "pooch>=1.8",
+            "pyarrow>=15",
+        ],
         "tune": ["optuna>=4"],
         # What `recbole-session export` needs; serving needs onnxruntime and numpy alone.
         "export": ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"],
         "parquet": ["pyarrow>=17"],
         "plot": ["matplotlib>=3.8"],
         "duckdb": ["duckdb>=1.1"],
-        "spark": ["pyspark>=3.5"],
+        "spark": ["pyspark>=3.5", "pyarrow>=15"],
+        "parquet": ["pyarrow>=15"],
+        "download": ["pooch>=1.8"],
     },
     entry_points={"console_scripts": ["recbole-session=recbole_session.cli:main"]},
 )

@@ -34,6 +34,16 @@ TEXT = (
 )
 
 
+READ_ONLY = """
+import pathlib, sys
+from recbole_session.converters.rows import LineCheck
+from recbole_session.converters.sources import Source
+from recbole_session.converters.steam import read_steam
+for rows in read_steam(Source(pathlib.Path(sys.argv[1])), LineCheck("reviews")):
+    pass
+"""
+
+
 def generate_ratings(path: Path, n_rows: int, n_users: int, n_items: int) -> None:
     """Write a ratings.csv: users in order, popular items, bursts of rows with days between."""
     from recbole_session.converters.writing import digit_columns
@@ -165,10 +175,11 @@ def compare(kind: str, raw: Path, n_rows: int, work: Path, engine: str, n_plain:
         f"peak {memory:.2f} GB"
     )
     if n_plain:
-        plain, _, plain_memory = measure(__file__, kind, "--plain", raw, "--sizes", n_plain)
+        plain, plain_cpu, plain_memory = measure(__file__, kind, "--plain", raw, "--sizes", n_plain)
         print(
-            f"plain Python: the first {n_plain:,} rows in {plain:.1f} s, {n_plain / plain:,.0f} rows/s, "
-            f"peak {plain_memory:.2f} GB; ratio {speed / (n_plain / plain):.1f}"
+            f"plain Python: the first {n_plain:,} rows in {plain:.1f} s ({plain_cpu:.1f} s of CPU), "
+            f"{n_plain / plain:,.0f} rows/s, peak {plain_memory:.2f} GB; "
+            f"ratio {speed / (n_plain / plain):.1f}, of CPU {n_rows / cpu / (n_plain / plain_cpu):.1f}"
         )
 
 
@@ -186,6 +197,10 @@ def run(kind: str, scale: float, work: Path) -> None:
         for n_lines in (int(500_000 * scale), int(2_000_000 * scale)):
             raw = work / "steam_reviews.json"
             generate(kind, raw, n_lines)
+            seconds, cpu, memory = measure("-c", READ_ONLY, raw)
+            print(
+                f"reading alone: {n_lines / seconds:,.0f} lines/s ({cpu:.1f} s of CPU), peak {memory:.2f} GB"
+            )
             last = n_lines == int(2_000_000 * scale)
             compare(kind, raw, n_lines, work, "pandas", int(200_000 * scale) if last else 0)
             compare(kind, raw, n_lines, work, "duckdb", 0)

@@ -61,9 +61,22 @@ def import_recbole_models() -> ModuleType:
     return models
 
 
+class _NoEvents:
+    """Takes what a SummaryWriter takes, and drops it."""
+
+    def add_scalar(self, *args: object) -> None:
+        """Drop a number."""
+
+    def add_hparams(self, *args: object) -> None:
+        """Drop the keys of a run."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 @contextmanager
-def tensorboard_in(folder: Path) -> Iterator[None]:
-    """Let a Trainer that is built within the block write its TensorBoard events into ``folder``.
+def tensorboard_in(folder: Path | None) -> Iterator[None]:
+    """Let a Trainer that is built within the block write its TensorBoard events into ``folder``, or nowhere.
 
     ``utils/utils.py`` 220 always writes to ./log_tensorboard, and ``trainer/trainer.py`` 124 asks it. Can go
     when RecBole takes a folder.
@@ -72,7 +85,7 @@ def tensorboard_in(folder: Path) -> Iterator[None]:
     from torch.utils.tensorboard import SummaryWriter
 
     original = trainer.get_tensorboard
-    trainer.get_tensorboard = lambda logger: SummaryWriter(str(folder))
+    trainer.get_tensorboard = lambda logger: SummaryWriter(str(folder)) if folder else _NoEvents()
     try:
         yield
     finally:

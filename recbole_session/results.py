@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from recbole_session.data.dataset import SessionDataset
+from recbole_session.distributed import process_count
 from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
 from recbole_session.trainer import SessionTrainer
@@ -48,6 +49,7 @@ def build_result(
             "python": platform.python_version(),
             "device": str(config["device"]),
             "threads": torch.get_num_threads(),
+            "processes": process_count(),
         },
     }
 

@@ -1,7 +1,7 @@
 """Small datasets and configurations that every test file shares."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import torch
 from recbole_session.config import SessionConfig
 from recbole_session.data.dataset import SessionDataset
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # the tests run in several processes
 
 DAY = 86_400
 
@@ -48,6 +48,15 @@ def write_dataset(tmp_path: Path) -> WriteDataset:
         return path
 
     return write
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread: sums over two may be split in another way in another process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

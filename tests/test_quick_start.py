@@ -35,7 +35,16 @@ def toy(write_dataset: WriteDataset) -> None:
 @pytest.mark.usefixtures("toy")
 def test_run_folder_holds_what_the_design_promises(tmp_path: Path) -> None:
     result, folder = run(tmp_path, epochs=3, eval_step=1, seed=7)
-    files = {"config.yaml", "best.pth", "result.json", "ranks.csv", "run.log", "tensorboard", "vocabulary.json"}
+    files = {
+        "config.yaml",
+        "best.pth",
+        "last.pth",
+        "result.json",
+        "ranks.csv",
+        "run.log",
+        "tensorboard",
+        "vocabulary.json",
+    }
     assert {path.name for path in folder.iterdir()} == files
     written = json.loads((folder / "result.json").read_text())
     assert written == {key: value for key, value in result.items() if key != "run_folder"}
@@ -238,8 +247,9 @@ def test_the_readmes_command_on_bundled_ml_100k(model: str, tmp_path: Path) -> N
     """From nothing: converted on first use, trained, evaluated, the table printed."""
     command = [sys.executable, str(ROOT / "run_recbole_session.py"), f"--model={model}", "--dataset=ml-100k"]
     command += ["--epochs=1", "--eval_step=1", "--MAX_ITEM_LIST_LENGTH=20", "--hidden_size=16"]
+    command += ["--n_layers=1", "--inner_size=16"]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "2"}
+        command, cwd=tmp_path, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert (tmp_path / "atomic_data" / "ml-100k" / "ml-100k.inter").is_file()
     assert f"{model}" in done.stderr

@@ -18,7 +18,7 @@ try:
 except ImportError as missing:
     raise InputError("--engine=duckdb needs duckdb: pip install 'recbole-session[duckdb]'.") from missing
 
-# Of DuckDB's own buffers; the process needs about 1 GB more for reading, ids and the allocator.
+# Of DuckDB's own buffers; reading, ids and the allocator come on top (measured: results/convert.md).
 MEMORY_LIMIT = "2GB"
 VECTORS_PER_CHUNK = 32  # of 2,048 rows each, fetched at a time
 

@@ -31,6 +31,7 @@ _ISO = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
+_NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
 _UNIT_NAMES = {"s": "Unix seconds", "ms": "Unix milliseconds", "iso": "an ISO date like 2017-12-31T23:59:59Z"}
 
 
@@ -241,12 +242,17 @@ def _ids(values: Sequence[Any]) -> NDArray[np.object_]:
 
 def _numbers(values: Sequence[Any]) -> NDArray[np.float64]:
     """Return values as numbers; NaN where one is no finite number."""
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
-    if not set(map(type, values)) <= {str}:
-        column[:] = [str(value) if type(value) in (str, int, float) else None for value in values]
-    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    # Python's float is exact on every digit; pandas' parsers differ in the last one between versions.
+    numbers = np.array([_number(value) for value in values], dtype=np.float64)
     return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, str):
+        return float(value) if _NUMBER.fullmatch(value) else np.nan
+    if type(value) is int:  # bool is none
+        return float(value) if abs(value) < 2**63 else np.nan
+    return value if isinstance(value, float) else np.nan
 
 
 def _times(values: Sequence[Any], unit: str) -> NDArray[np.float64]:

@@ -69,7 +69,9 @@ def read_blocks(stream: BinaryIO, name: str, block_bytes: int = BLOCK_BYTES) -> 
             chunk = _without_byte_order_mark(chunk, name)
         end = chunk.rfind(b"\n") + 1
         if end:
-            data = (rest + chunk[:end]).replace(b"\r\n", b"\n")
+            data = rest + chunk[:end]
+            if b"\r" in data:  # looking for one byte is cheaper than for two
+                data = data.replace(b"\r\n", b"\n")
             yield Block(data, line)
             line += data.count(b"\n")
             rest = chunk[end:]

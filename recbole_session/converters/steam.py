@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recbole_session.converters.parallel import map_in_order
+from recbole_session.converters.parallel import map_blocks
 from recbole_session.converters.rows import BadLine, Block, LineCheck, Rows, read_blocks, shown
 from recbole_session.converters.sessions import DAY
 from recbole_session.converters.sources import Source, open_source
@@ -24,7 +24,7 @@ from recbole_session.converters.tokens import id_fault
 from recbole_session.errors import InputError
 
 KEYS = (b"username", b"product_id", b"date")
-PARALLEL_BYTES = 32 << 20  # below, starting workers takes longer than they save
+PARALLEL_BYTES = 32 << 20  # a small file is not worth the start of the workers
 
 _SINGLE = rb"'[^'\\\n]*+(?:\\[^\n][^'\\\n]*+)*+'"
 _DOUBLE = rb'"[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+"'
@@ -62,7 +62,7 @@ def read_steam(source: Source, check: LineCheck) -> Iterator[Rows]:
     large = source.path.stat().st_size > PARALLEL_BYTES
     with open_source(source) as stream:
         blocks = _checked(read_blocks(stream, source.name, 1 << 20), source.name)
-        with closing(map_in_order(parse_block, blocks, large)) as parsed:
+        with closing(map_blocks(parse_block, blocks, large)) as parsed:
             for rows, bad in parsed:
                 yield check.add(rows, bad)
     check.finish()

@@ -13,6 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
+from recbole_session.converters.datasets import DATASETS
 from recbole_session.data.atomic import check_times, read_columns, read_header
 from recbole_session.data.batches import lay_out_tokens, prefix_batch, token_batch
 from recbole_session.data.sequences import UserSequences, build_user_sequences
@@ -48,9 +49,10 @@ class SessionDataset(SequentialDataset):
         """Load the atomic files; a missing dataset is the user's to make, not ours to download."""
         path = Path(dataset_path) / f"{token}.inter"
         if not path.is_file():
+            source = f"{token} --download" if token in DATASETS else f"generic --dataset {token} --raw FILE"
             raise InputError(
-                f"dataset {token!r}: there is no {path}; make it with "
-                f"`recbole-session convert {token}`, or put RecBole's atomic file there, or set data_path"
+                f"dataset {token!r}: there is no {path}; make it with `recbole-session convert {source}`, "
+                "or put RecBole's atomic file there, or set data_path"
             )
         super()._load_data(token, dataset_path)
 

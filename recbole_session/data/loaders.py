@@ -1,7 +1,8 @@
-"""Loaders: RecBole's for training, and one that walks a split once, in order."""
+"""Loaders: RecBole's for training, made independent of `worker`, and one that walks a split once, in order."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,24 @@ from recbole.sampler import RepeatableSampler
 
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.splits import SPLITS
+from recbole_session.distributed import process_count, process_rank
+
+
+class TrainLoader(TrainDataLoader):
+    """RecBole's training batches, with everything random drawn in the process that trains.
+
+    RecBole masks and draws negatives where a batch is collated: with ``worker`` > 0 in other processes, each with
+    a random state of its own that no checkpoint reaches. Here workers only cut the batches.
+    """
+
+    def collate_fn(self, index: list[int]) -> Interaction:
+        """Cut one batch."""
+        return self._dataset[np.array(index)]
+
+    def __iter__(self) -> Iterator[Interaction]:
+        """Mask, or add negatives to, every batch in order."""
+        for batch in super().__iter__():
+            yield self._neg_sampling(self.transform(self._dataset, batch))
 
 
 def evaluation_transform(config: Any) -> Any:
@@ -25,7 +44,10 @@ def evaluation_transform(config: Any) -> Any:
 
 
 class EvaluationLoader(AbstractDataLoader):
-    """Batches of ``eval_batch_size`` samples, each sample once and in order, as `Interaction`."""
+    """Batches of ``eval_batch_size`` samples, each sample once and in order, as `Interaction`.
+
+    Of ``n`` processes, process ``r`` walks through samples ``r``, ``r + n``, ``r + 2 n``, ...
+    """
 
     transform: Any
 
@@ -34,16 +56,21 @@ class EvaluationLoader(AbstractDataLoader):
         self.set_batch_size(self.step)
 
     def __init__(self, config: Any, dataset: SessionDataset) -> None:
-        self.sample_size = len(dataset)
+        self.rank, self.count = process_rank(), process_count()
+        self.sample_size = len(range(self.rank, len(dataset), self.count))
         super().__init__(config, dataset, sampler=None, shuffle=False)
         self.transform = evaluation_transform(config)
 
     def collate_fn(self, index: list[int]) -> Interaction:
         """Cut one batch."""
-        return self.transform(self._dataset, self._dataset[np.array(index)])
+        return self.transform(self._dataset, self._dataset[np.array(index) * self.count + self.rank])
+
+    def __bool__(self) -> bool:
+        """Whether the split has samples; the same answer in every process, those without a share included."""
+        return len(self._dataset) > 0
 
 
-def build_loaders(config: Any, dataset: SessionDataset) -> tuple[TrainDataLoader, EvaluationLoader, EvaluationLoader]:
+def build_loaders(config: Any, dataset: SessionDataset) -> tuple[TrainLoader, EvaluationLoader, EvaluationLoader]:
     """Split ``dataset`` and return the loaders for training, validation and testing.
 
     Call it before the model is built: RecBole's masking transform adds keys to ``config`` that its BERT4Rec
@@ -56,7 +83,7 @@ def build_loaders(config: Any, dataset: SessionDataset) -> tuple[TrainDataLoader
         sampler = RepeatableSampler(["train"], views["train"], negatives["distribution"], negatives["alpha"])
         sampler = sampler.set_phase("train")
     return (
-        TrainDataLoader(config, views["train"], sampler, shuffle=config["shuffle"]),
+        TrainLoader(config, views["train"], sampler, shuffle=config["shuffle"]),
         EvaluationLoader(config, views["valid"]),
         EvaluationLoader(config, views["test"]),
     )

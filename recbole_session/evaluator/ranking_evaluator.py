@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recbole_session.data.dataset import SessionDataset
+from recbole_session.distributed import gather_rows, process_count
 from recbole_session.errors import InputError
 from recbole_session.evaluator.candidates import build_negatives
 from recbole_session.evaluator.metrics import RankMetrics
@@ -86,38 +87,43 @@ class RankingEvaluator:
             If there is no batch, or a set holds too few candidates for a metric to mean something.
         """
         model.eval()
-        users, targets = [], []
-        ranks: dict[str, list[Tensor]] = {name: [] for name in candidate_sets}
-        counts: dict[str, list[Tensor]] = {name: [] for name in candidate_sets}
-        items: dict[str, list[Tensor]] = {name: [] for name in candidate_sets}
-        for batch in batches:
-            users.append(batch[self.user_field])
-            targets.append(batch[self.item_field])
-            scores = item_scores(model, batch.to(device), self.n_items, self.item_field)
-            target = targets[-1].to(device)
-            for name in candidate_sets:
-                table = self.negatives[name]
-                negatives = None if table is None else table[users[-1]].to(device)
-                rank, count = candidate_ranks(scores, target, negatives)
-                ranks[name].append(rank.cpu())
-                counts[name].append(count.cpu())
-                if self.metrics.needs_items:
-                    items[name].append(top_items(scores, target, negatives, self.metrics.max_k).cpu())
-        if not users:
+        widths = [2 + self._n_top_items(name) for name in candidate_sets]
+        empty = torch.empty(0, 2 + sum(widths), dtype=torch.int64)
+        parts = [self._rank_batch(model, batch, device, candidate_sets) for batch in batches]
+        rows = gather_rows(torch.cat([empty, *parts]), device)
+        if not len(rows):
             raise InputError("no user has enough interactions to be evaluated: three for test, four for validation")
-        all_ranks = {name: torch.cat(parts) for name, parts in ranks.items()}
-        all_counts = {name: torch.cat(parts) for name, parts in counts.items()}
+        if process_count() > 1:
+            rows = rows[rows[:, 0].argsort()]  # the order of one process: a split holds a user once, by number
+        blocks = dict(zip(candidate_sets, rows[:, 2:].split(widths, dim=1), strict=True))
+        ranks = {name: block[:, 0] for name, block in blocks.items()}
+        counts = {name: block[:, 1] for name, block in blocks.items()}
         for name in candidate_sets:
-            self._check_size(name, int(all_counts[name].min()))
+            self._check_size(name, int(counts[name].min()))
         metrics = {
-            name: self.metrics(
-                all_ranks[name],
-                all_counts[name],
-                torch.cat(items[name]) if self.metrics.needs_items else None,
-            )
-            for name in candidate_sets
+            name: self.metrics(ranks[name], counts[name], block[:, 2:] if self.metrics.needs_items else None)
+            for name, block in blocks.items()
         }
-        return SplitRanks(torch.cat(users), torch.cat(targets), all_ranks, all_counts, metrics)
+        return SplitRanks(rows[:, 0], rows[:, 1], ranks, counts, metrics)
+
+    def _rank_batch(self, model: Any, batch: Any, device: torch.device, candidate_sets: Sequence[str]) -> Tensor:
+        """Return user and target, then rank, number of candidates and top items by set; int64 ``[B, columns]``."""
+        users, targets = batch[self.user_field], batch[self.item_field].to(device)
+        scores = item_scores(model, batch.to(device), self.n_items, self.item_field)
+        columns = [users.unsqueeze(1), targets.unsqueeze(1).cpu()]
+        for name in candidate_sets:
+            table = self.negatives[name]
+            negatives = None if table is None else table[users].to(device)
+            columns.append(torch.stack(candidate_ranks(scores, targets, negatives), dim=1).cpu())
+            if self.metrics.needs_items:
+                columns.append(top_items(scores, targets, negatives, self.metrics.max_k).cpu())
+        return torch.cat(columns, dim=1)
+
+    def _n_top_items(self, name: str) -> int:
+        """How many top items `ranking.top_items` gives for a candidate set; 0 where no metric needs them."""
+        table = self.negatives[name]
+        n_candidates = self.n_items - 1 if table is None else table.size(1) + 1
+        return min(self.metrics.max_k, n_candidates) if self.metrics.needs_items else 0
 
     def _check_size(self, name: str, smallest: int) -> None:
         """Refuse sets in which a target has no rival, or in which lists of ``topk`` items cannot be filled."""

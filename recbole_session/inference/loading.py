@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from recbole_session.checkpoint import read_checkpoint
 from recbole_session.config import SessionConfig
 from recbole_session.data.loaders import evaluation_transform
 from recbole_session.data.vocabulary import Vocabulary, read_vocabulary
@@ -49,7 +50,10 @@ def load_model(
         If the folder holds no run, or its files do not fit together.
     """
     run_folder = Path(run_folder)
-    state = _read_checkpoint(run_folder / "best.pth", device)
+    path = run_folder / "best.pth"
+    if not path.is_file():
+        raise InputError(f"there is no {path}; name the run folder of a trained model, e.g. saved/ml-100k/SASRec-...")
+    state = read_checkpoint(path)
     vocabulary = read_vocabulary(run_folder)
     config = _config_of(state["config"], model, device)
     evaluation_transform(config)  # for the keys that it adds
@@ -62,22 +66,12 @@ def load_model(
             f"{run_folder}: best.pth and vocabulary.json do not fit together ({str(error).splitlines()[-1].strip()}); "
             "are they of one run?"
         ) from error
-    network.load_other_parameter(state["other_parameter"])
+    others = state["other_parameter"] or {}
+    network.load_other_parameter(
+        {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in others.items()}
+    )
     _give_new_users_the_mean(network, vocabulary.n_users)
     return network.eval(), config, vocabulary
-
-
-def _read_checkpoint(path: Path, device: str | torch.device) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"there is no {path}; name the run folder of a trained model, e.g. saved/ml-100k/SASRec-...")
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # the unpickler meets damage with almost any kind
-        raise InputError(f"{path} is damaged or is no checkpoint of this project; train again") from error
-    missing = {"config", "state_dict", "other_parameter"} - set(state if isinstance(state, dict) else ())
-    if missing:
-        raise InputError(f"{path} lacks {', '.join(sorted(missing))}: it is no checkpoint of this project")
-    return state
 
 
 def _config_of(values: dict[str, Any], model: type | None, device: str | torch.device) -> SessionConfig:

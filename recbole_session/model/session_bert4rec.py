@@ -194,10 +194,20 @@ class SessionBERT4Rec(SequentialRecommender):
             states = layer(states, key_bias, temporal, n_queries)
         return states
 
+    def hide_items(self, interaction: Any) -> dict[str, Tensor]:
+        """Draw the cloze task of a batch, ``masked_seq`` and ``chosen`` ``[B, L]``, see `mask_items`."""
+        masked_seq, chosen = mask_items(interaction["item_seq"], self.n_items, self.mask_ratio, self.ft_ratio)
+        return {"masked_seq": masked_seq, "chosen": chosen}
+
     def calculate_loss(self, interaction: Any) -> Tensor:
-        """Cross-entropy of the chosen items, averaged over them; 0 where the batch has none (scalar)."""
+        """Cross-entropy of the chosen items, averaged over them; 0 where the batch has none (scalar).
+
+        A batch that holds the output of `hide_items` keeps it: several processes hide items in the whole batch
+        before they share it out.
+        """
         item_seq, session_seq, time_seq = (interaction[name] for name in ("item_seq", "session_seq", "time_seq"))
-        masked_seq, chosen = mask_items(item_seq, self.n_items, self.mask_ratio, self.ft_ratio)
+        hidden = interaction if "chosen" in interaction else self.hide_items(interaction)
+        masked_seq, chosen = hidden["masked_seq"], hidden["chosen"]
         states, targets = [], []
         for rows, length in length_sorted_pieces(item_seq):
             recent = (rows, slice(-length, None))  # the rows without the padding that they share

@@ -29,7 +29,7 @@ def three_rows(request, tmp_path):
     rows = [("a b", "1", NOON, 3.5), ("é", 'x"y', NOON + 1, 1.0), ("a b", "2", NOON + 2, 5.0)]
     path = tmp_path / f"log.{request.param}"
     if request.param == "parquet":
-        pa = pytest.importorskip("pyarrow")
+        pa = pytest.importorskip("pyarrow", exc_type=ImportError)
         import pyarrow.parquet as pq
 
         names = ["other", "who", "what", "when", "score"]
@@ -95,7 +95,7 @@ def test_iso_dates_as_python_reads_them(times):
 
 
 def test_parquet_times_know_their_unit(tmp_path):
-    pa = pytest.importorskip("pyarrow")
+    pa = pytest.importorskip("pyarrow", exc_type=ImportError)
     import pyarrow.parquet as pq
 
     moment = datetime(2017, 12, 31, 12, tzinfo=UTC)
@@ -167,7 +167,7 @@ def test_refused_files(tmp_path):
         ("x.xlsx", "no", "no known ending"),
     ]:
         if name.endswith("parquet"):
-            pytest.importorskip("pyarrow")
+            pytest.importorskip("pyarrow", exc_type=ImportError)
         (tmp_path / name).write_text(text)
         with pytest.raises(InputError, match=message):
             read(tmp_path / name)
