@@ -73,7 +73,9 @@ def _parquet_writer(path: Path) -> Iterator[Write]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise InputError("Parquet needs pyarrow: pip install recbole-session[parquet], or write .csv or .jsonl") from error
+        raise InputError(
+            "Parquet needs pyarrow: pip install recbole-session[parquet], or write .csv or .jsonl"
+        ) from error
     kinds = (pa.string(), pa.int32(), pa.string(), pa.float64(), pa.string(), pa.bool_())
     schema = pa.schema(list(zip(COLUMNS, kinds, strict=True)))
     with pq.ParquetWriter(path, schema) as writer:

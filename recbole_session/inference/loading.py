@@ -50,6 +50,7 @@ def load_model(
         If the folder holds no run, or its files do not fit together.
     """
     run_folder = Path(run_folder)
+    _check_device(device)
     path = run_folder / "best.pth"
     if not path.is_file():
         raise InputError(f"there is no {path}; name the run folder of a trained model, e.g. saved/ml-100k/SASRec-...")
@@ -72,6 +73,14 @@ def load_model(
     )
     _give_new_users_the_mean(network, vocabulary.n_users)
     return network.eval(), config, vocabulary
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device is {str(device)!r}, which torch cannot use here ({reason}); use cpu") from error
 
 
 def _config_of(values: dict[str, Any], model: type | None, device: str | torch.device) -> SessionConfig:

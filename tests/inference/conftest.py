@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 from recbole_session.quick_start import run_session
 from tests.conftest import TINY_MODEL, Row, random_rows
@@ -27,13 +28,16 @@ def train_toy(tmp_path_factory: pytest.TempPathFactory) -> TrainToy:
     """Train a model on ROWS, or on ROWS with session ids of their own, and return its run folder."""
 
     @cache
-    def train(model: str = "SessionBERT4Rec", features: tuple[str, ...] = ("ST", "SSE", "TSA"), **keys: object) -> Path:
+    def train(
+        model: str | type = "SessionBERT4Rec", features: tuple[str, ...] = ("ST", "SSE", "TSA"), **keys: object
+    ) -> Path:
         folder = tmp_path_factory.mktemp("toy")
         write_rows(folder / "data", with_sessions(ROWS) if keys.pop("own_sessions", False) else ROWS)
         values = {"data_path": str(folder / "data"), "checkpoint_dir": str(folder / "saved"), "num_negatives": 10}
         values |= {**TINY_MODEL, "session_features": list(features)} if model == "SessionBERT4Rec" else SMALL
         if model == "Pop":
             values = {key: value for key, value in values.items() if key not in SMALL}
+        keys = {key: yaml.safe_load(value) if isinstance(value, str) else value for key, value in keys.items()}
         return Path(run_session(model, "toy", config_dict={**values, **keys})["run_folder"])
 
     return train

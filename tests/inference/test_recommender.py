@@ -11,7 +11,8 @@ import torch
 import recbole_session
 from recbole_session.errors import InputError
 from recbole_session.inference.recommender import Recommender
-from tests.conftest import DAY
+from recbole_session.model import SessionBERT4Rec
+from tests.conftest import DAY, TINY_MODEL
 from tests.inference.conftest import ROWS, TrainToy
 
 HISTORY = [("i3", 100), ("i5", 200), ("i3", 300), ("i8", 400)]
@@ -213,6 +214,24 @@ def test_a_folder_that_holds_no_run_is_told(train_toy: TrainToy, tmp_path: Path)
     (tmp_path / "vocabulary.json").write_text('{"items": ["a"], "item_counts": [1], "users": []}')
     with pytest.raises(InputError, match="do not fit together"):
         recbole_session.load(tmp_path)
+
+
+def test_a_model_class_of_ones_own(train_toy: TrainToy) -> None:
+    class Mine(SessionBERT4Rec):
+        pass
+
+    keys = {"mask_ratio": 0.2, "ft_ratio": 0.0, "max_session_segments": 3, "layer_norm_eps": 1e-12}
+    folder = train_toy(Mine, initializer_range=0.05, session_features="[ST]", **TINY_MODEL, **keys)
+    with pytest.raises(InputError, match="model 'Mine' is unknown"):
+        recbole_session.load(folder)
+    loaded = recbole_session.load(folder, model=Mine)
+    assert isinstance(loaded.model, Mine)
+    assert loaded.recommend(HISTORY).source == "model"
+
+
+def test_a_device_that_is_not_there(train_toy: TrainToy) -> None:
+    with pytest.raises(InputError, match="device is 'gpu', which torch cannot use here"):
+        recbole_session.load(train_toy(), device="gpu")
 
 
 def test_the_package_itself_stays_light() -> None:
