@@ -125,12 +125,7 @@ def gather_histories(requests: Sequence[Request], item_ids: Mapping[Any, int], s
     n_requests = len(requests)
     columns = _columns(requests)
     owners = np.repeat(np.arange(n_requests), [len(request.history) for request in requests])
-    try:
-        items = np.array([item_ids.get(item) or item_ids.get(str(item), 0) for item in columns[0]], dtype=np.int64)
-    except TypeError as error:
-        raise InputError(
-            f"an item of {requests[0].name} or a later one is no id ({error}); give texts or numbers"
-        ) from error
+    items = _numbers(requests, columns[0], item_ids)
     times = _seconds(requests, columns[1], owners)
     nows = _nows(requests, times, owners)
 
@@ -139,8 +134,8 @@ def gather_histories(requests: Sequence[Request], item_ids: Mapping[Any, int], s
     n_histories = len(answered)
     session_ids = None
     if len(columns) == 3:
-        numbers_of: dict[Any, int] = {}
-        ids = np.fromiter((numbers_of.setdefault(s, len(numbers_of)) for s in columns[2]), np.int64, len(owners))
+        code_of = {session: code for code, session in enumerate(dict.fromkeys(columns[2]))}
+        ids = np.array(list(map(code_of.__getitem__, columns[2])), dtype=np.int64)
         session_ids = np.concatenate((ids[known], np.full(n_histories, -1)))
     sequences = build_user_sequences(
         # The rows to be predicted come last, so that the stable sort leaves them behind events of their second.
@@ -162,7 +157,9 @@ def gather_histories(requests: Sequence[Request], item_ids: Mapping[Any, int], s
 def _columns(requests: Sequence[Request]) -> list[tuple[Any, ...]]:
     """Items, times and, where the events have them, sessions of all histories, one after the other."""
     events = list(chain.from_iterable(request.history for request in requests))
-    widths = {len(event) if isinstance(event, tuple | list) else 0 for event in events}
+    # Sets of types and lengths: one pass each in C, where a test per event would take longer than all the rest.
+    are_tuples = all(issubclass(kind, tuple | list) for kind in set(map(type, events)))
+    widths = set(map(len, events)) if are_tuples else {0}
     if not widths:
         return [(), ()]
     if len(widths) == 1 and widths <= {2, 3}:
@@ -182,9 +179,22 @@ def _columns(requests: Sequence[Request]) -> list[tuple[Any, ...]]:
     raise AssertionError  # unreachable: one of the widths is neither 2 nor 3
 
 
+def _numbers(requests: Sequence[Request], items: Sequence[Any], item_ids: Mapping[Any, int]) -> NDArray[np.int64]:
+    """Internal ids of raw items, int64 ``[N]``; 0 for unknown ones."""
+    try:
+        found = list(map(item_ids.get, items))
+    except TypeError as error:
+        raise InputError(
+            f"an item of {requests[0].name} or a later one is no id ({error}); give texts or numbers"
+        ) from error
+    if None in found:  # unknown, or a number where the raw id is its text
+        found = [number or item_ids.get(str(item), 0) for number, item in zip(found, items, strict=True)]
+    return np.array(found, dtype=np.int64)
+
+
 def _seconds(requests: Sequence[Request], values: Sequence[Any], owners: NDArray[np.int64]) -> NDArray[np.int64]:
     """Times of all events in seconds, int64 ``[N]``."""
-    if all(type(value) is int for value in values):  # the usual case, many times faster
+    if set(map(type, values)) <= {int}:  # the usual case, many times faster
         try:
             seconds = np.array(values, dtype=np.int64)
         except OverflowError:
