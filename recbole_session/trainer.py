@@ -87,6 +87,7 @@ class SessionTrainer(Trainer):
                 with naming_what_to_lower(self.config, ("train_batch_size", "MAX_ITEM_LIST_LENGTH"), "start a new run"):
                     self._fit(train_data, valid_data, *args, **kwargs)
             except BaseException:
+                self.tensorboard.close()
                 self._write_last()
                 raise
             self._finished = True
@@ -198,11 +199,16 @@ class SessionTrainer(Trainer):
 
     def _write_last(self) -> None:
         """Write the state of the last finished epoch, if it is not in ``last.pth`` already."""
-        state, self._unsaved = self._unsaved, None
+        state = self._unsaved
         if state is None:
             return
-        if process_rank() == 0:
-            write_checkpoint(self.run_folder / "last.pth", state)
+        try:
+            if process_rank() == 0:
+                write_checkpoint(self.run_folder / "last.pth", state)
+        except InputError:  # not tried again; after a signal that broke into the writing it is
+            self._unsaved = None
+            raise
+        self._unsaved = None
         self.saved_epochs = state["epochs_run"]
         self._last_write = time.monotonic()
 
@@ -222,9 +228,11 @@ class SessionTrainer(Trainer):
     def _load(self, weights: State) -> None:
         """Put weights into the model."""
         self.model.load_state_dict(weights["state_dict"])
-        others = cpu_copy(weights["other_parameter"])  # a copy: Pop counts on in place
         self.model.load_other_parameter(
-            {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in others.items()}
+            {
+                name: value.to(self.device) if isinstance(value, Tensor) else value
+                for name, value in weights["other_parameter"].items()
+            }
         )
 
     def evaluate(

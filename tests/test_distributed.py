@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import torch.distributed as dist
 from recbole.data.interaction import Interaction
 
-from recbole_session.distributed import _n_terms, gather_rows, mean_over_processes, on_first_process
+from recbole_session.distributed import SharedLoss, _n_terms, gather_rows, mean_over_processes, on_first_process
 from recbole_session.quick_start import run_session
 from recbole_session.trainer import SessionTrainer
 from tests.conftest import WriteDataset, random_rows
@@ -101,13 +102,45 @@ def test_torchrun(tmp_path: Path) -> None:
 
 def test_two_processes_are_killed_and_go_on(tmp_path: Path) -> None:
     """With dropout, whose random numbers every process draws for itself."""
-    keys = {"hidden_dropout_prob": 0.3}
+    keys = {"hidden_dropout_prob": 0.3, "MAX_ITEM_LIST_LENGTH": 20, "train_batch_size": 5}  # unequal shares
     values = exact_keys(tmp_path, "SessionBERT4Rec", **keys)
     whole = values | {"checkpoint_dir": str(tmp_path / "whole" / "saved")}
     run_together(arguments("SessionBERT4Rec", whole), 2, tmp_path)
     run_together(arguments("SessionBERT4Rec", values), 2, tmp_path, -signal.SIGKILL, kill_in_epoch_three)
     run_together(["--resume", *arguments("SessionBERT4Rec", values)], 2, tmp_path)
     assert outcome(only_run(tmp_path)) == outcome(only_run(tmp_path / "whole"))
+
+
+class Noise(torch.nn.Module):
+    """A model whose loss is what its own random stream gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def other_parameter(self) -> dict[str, object]:
+        return {}
+
+    def calculate_loss(self, batch: Interaction) -> torch.Tensor:
+        return self.weight.sum() * torch.rand(1)
+
+
+def test_each_process_draws_its_own_dropout_and_leaves_the_shared_stream_alone() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        loss, batch = SharedLoss(Noise(), torch.device("cpu")), Interaction({"user_id": torch.arange(2)})
+        drawn = {}
+        for epoch, rank in ((0, 0), (0, 1), (1, 0)):
+            for _ in range(2):
+                loss.rank, before = rank, torch.get_rng_state()
+                loss.start_epoch(seed=7, epoch=epoch)
+                loss.rank = 0
+                found = [float(loss(batch)) for _ in range(3)]
+                assert torch.equal(torch.get_rng_state(), before)
+                assert drawn.setdefault((epoch, rank), found) == found  # the same again: by seed, epoch and rank
+        assert len({number for found in drawn.values() for number in found}) == 9
+    finally:
+        dist.destroy_process_group()
 
 
 def test_the_users_mistake_is_told_once(tmp_path: Path) -> None:

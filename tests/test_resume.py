@@ -219,7 +219,7 @@ def test_early_stopping_goes_on_counting(broken_in: int, tmp_path: Path, monkeyp
     validate = SessionTrainer._valid_epoch
 
     def scripted(self: SessionTrainer, valid_data: object, show_progress: bool = False) -> object:
-        score, result = validate(self, valid_data)
+        _, result = validate(self, valid_data)
         return {1: 0.1, 2: 0.9}.get(self.epochs_run, 0.5), {**result, "epoch": self.epochs_run}
 
     monkeypatch.setattr(SessionTrainer, "_valid_epoch", scripted)
