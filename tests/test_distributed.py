@@ -89,16 +89,17 @@ def test_more_processes_than_users_in_a_batch_or_a_split(tmp_path: Path, write_d
 
 
 def test_torchrun(tmp_path: Path) -> None:
-    one = one_process(tmp_path, "SessionBERT4Rec", epochs=2)
+    keys = {"epochs": 2, "session_features": ["ST", "SSE"]}
+    one = one_process(tmp_path, "SessionBERT4Rec", **keys)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
     command += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", str(ROOT / "run_recbole_session.py")]
-    command += arguments("SessionBERT4Rec", exact_keys(tmp_path, "SessionBERT4Rec", epochs=2))
+    command += arguments("SessionBERT4Rec", exact_keys(tmp_path, "SessionBERT4Rec", **keys))
     path = [str(ROOT), os.environ.get("PYTHONPATH")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, path))}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("candidates     recall@10") == 1
-    assert_same_run(one, only_run(tmp_path), tolerance=2e-5)  # with TSA
+    assert_same_run(one, only_run(tmp_path))
 
 
 def test_two_processes_are_killed_and_go_on(tmp_path: Path) -> None:
