@@ -34,7 +34,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def exact_keys(base: Path, model: str, **keys: object) -> dict[str, object]:
-    values = keys_of(base, model, **{**EXACT, **keys})
+    values = keys_of(base, model, **{**EXACT, "epochs": 3, **keys})
     return {key: value for key, value in values.items() if model != "Pop" or not key.endswith("_prob")}
 
 
@@ -108,7 +108,7 @@ def test_two_processes_are_killed_and_go_on(tmp_path: Path) -> None:
     values = exact_keys(tmp_path, "SessionBERT4Rec", **keys)
     whole = values | {"checkpoint_dir": str(tmp_path / "whole" / "saved")}
     run_together(arguments("SessionBERT4Rec", whole), 2, tmp_path)
-    run_together(arguments("SessionBERT4Rec", values), 2, tmp_path, -signal.SIGKILL, kill_in_epoch_three)
+    run_together(arguments("SessionBERT4Rec", values), 2, tmp_path, -signal.SIGKILL, kill_in_epoch_two)
     run_together(["--resume", *arguments("SessionBERT4Rec", values)], 2, tmp_path)
     assert outcome(only_run(tmp_path)) == outcome(only_run(tmp_path / "whole"))
 
@@ -180,13 +180,13 @@ def test_a_share_without_terms_weighs_nothing() -> None:
     assert _n_terms(Interaction({**batch, "MASK_INDEX": torch.tensor([[0, 2], [1, 3]])})) == 3
 
 
-def kill_in_epoch_three() -> None:
-    """Runs in a process of `run_together`: kill it in the middle of epoch 3."""
+def kill_in_epoch_two() -> None:
+    """Runs in a process of `run_together`: kill it in the middle of epoch 2."""
     check = SessionTrainer._check_nan
 
     def killed(self: SessionTrainer, loss: torch.Tensor) -> None:
         check(self, loss)
-        if self.epochs_run == 3:
+        if self.epochs_run == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
     SessionTrainer._check_nan = killed
