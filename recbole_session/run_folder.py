@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -152,5 +153,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 def command_to_go_on(folder: Path, n_processes: int) -> str:
     """Command line that resumes the run in ``folder``."""
-    start = "python" if n_processes == 1 else f"torchrun --nproc_per_node={n_processes}"
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", n_processes))
+    start = "python" if n_processes == 1 else f"torchrun --nproc_per_node={here}"
+    start += "" if here == n_processes else " (and the options for several machines)"
     return f"{start} run_recbole_session.py --resume={shlex.quote(str(folder))}"

@@ -15,7 +15,7 @@ from recbole.utils import calculate_valid_score
 from torch import Tensor, nn
 
 from recbole_session.checkpoint import State, cpu_copy, random_states, set_random_states, write_checkpoint
-from recbole_session.compat import tensorboard_in
+from recbole_session.compat import hide_deprecations, tensorboard_in
 from recbole_session.distributed import SharedLoss, mean_over_processes, process_count, process_rank
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator, SplitRanks
@@ -55,6 +55,7 @@ class SessionTrainer(Trainer):
     def __init__(
         self, config: Any, model: nn.Module, evaluator: RankingEvaluator, run_folder: Path, checksum: str
     ) -> None:
+        hide_deprecations()
         with tensorboard_in(run_folder / "tensorboard" if process_rank() == 0 else None):
             super().__init__(config, model)
         self.run_folder = run_folder
@@ -87,6 +88,7 @@ class SessionTrainer(Trainer):
                 with naming_what_to_lower(self.config, ("train_batch_size", "MAX_ITEM_LIST_LENGTH"), "start a new run"):
                     self._fit(train_data, valid_data, *args, **kwargs)
             except BaseException:
+                self.tensorboard.close()
                 self._write_last()
                 raise
             self._finished = True
@@ -198,11 +200,16 @@ class SessionTrainer(Trainer):
 
     def _write_last(self) -> None:
         """Write the state of the last finished epoch, if it is not in ``last.pth`` already."""
-        state, self._unsaved = self._unsaved, None
+        state = self._unsaved
         if state is None:
             return
-        if process_rank() == 0:
-            write_checkpoint(self.run_folder / "last.pth", state)
+        try:
+            if process_rank() == 0:
+                write_checkpoint(self.run_folder / "last.pth", state)
+        except InputError:  # not tried again; after a signal that broke into the writing it is
+            self._unsaved = None
+            raise
+        self._unsaved = None
         self.saved_epochs = state["epochs_run"]
         self._last_write = time.monotonic()
 
@@ -222,9 +229,11 @@ class SessionTrainer(Trainer):
     def _load(self, weights: State) -> None:
         """Put weights into the model."""
         self.model.load_state_dict(weights["state_dict"])
-        others = cpu_copy(weights["other_parameter"])  # a copy: Pop counts on in place
         self.model.load_other_parameter(
-            {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in others.items()}
+            {
+                name: value.to(self.device) if isinstance(value, Tensor) else value
+                for name, value in weights["other_parameter"].items()
+            }
         )
 
     def evaluate(

@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import torch.distributed as dist
 from recbole.data.interaction import Interaction
 
-from recbole_session.distributed import _n_terms, gather_rows, mean_over_processes, on_first_process
+from recbole_session.distributed import SharedLoss, _n_terms, gather_rows, mean_over_processes, on_first_process
 from recbole_session.quick_start import run_session
 from recbole_session.trainer import SessionTrainer
 from tests.conftest import WriteDataset, random_rows
@@ -33,7 +34,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def exact_keys(base: Path, model: str, **keys: object) -> dict[str, object]:
-    values = keys_of(base, model, **{**EXACT, **keys})
+    values = keys_of(base, model, **{**EXACT, "epochs": 3, **keys})
     return {key: value for key, value in values.items() if model != "Pop" or not key.endswith("_prob")}
 
 
@@ -93,7 +94,8 @@ def test_torchrun(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
     command += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", str(ROOT / "run_recbole_session.py")]
     command += arguments("SessionBERT4Rec", exact_keys(tmp_path, "SessionBERT4Rec", **keys))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    path = [str(ROOT), os.environ.get("PYTHONPATH")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, path))}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("candidates     recall@10") == 1
@@ -102,13 +104,45 @@ def test_torchrun(tmp_path: Path) -> None:
 
 def test_two_processes_are_killed_and_go_on(tmp_path: Path) -> None:
     """With dropout, whose random numbers every process draws for itself."""
-    keys = {"hidden_dropout_prob": 0.3}
+    keys = {"hidden_dropout_prob": 0.3, "MAX_ITEM_LIST_LENGTH": 20, "train_batch_size": 5}  # unequal shares
     values = exact_keys(tmp_path, "SessionBERT4Rec", **keys)
     whole = values | {"checkpoint_dir": str(tmp_path / "whole" / "saved")}
     run_together(arguments("SessionBERT4Rec", whole), 2, tmp_path)
-    run_together(arguments("SessionBERT4Rec", values), 2, tmp_path, -signal.SIGKILL, kill_in_epoch_three)
+    run_together(arguments("SessionBERT4Rec", values), 2, tmp_path, -signal.SIGKILL, kill_in_epoch_two)
     run_together(["--resume", *arguments("SessionBERT4Rec", values)], 2, tmp_path)
     assert outcome(only_run(tmp_path)) == outcome(only_run(tmp_path / "whole"))
+
+
+class Noise(torch.nn.Module):
+    """A model whose loss is what its own random stream gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def other_parameter(self) -> dict[str, object]:
+        return {}
+
+    def calculate_loss(self, batch: Interaction) -> torch.Tensor:
+        return self.weight.sum() * torch.rand(1)
+
+
+def test_each_process_draws_its_own_dropout_and_leaves_the_shared_stream_alone() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        loss, batch = SharedLoss(Noise(), torch.device("cpu")), Interaction({"user_id": torch.arange(2)})
+        drawn = {}
+        for epoch, rank in ((0, 0), (0, 1), (1, 0)):
+            for _ in range(2):
+                loss.rank, before = rank, torch.get_rng_state()
+                loss.start_epoch(seed=7, epoch=epoch)
+                loss.rank = 0
+                found = [float(loss(batch)) for _ in range(3)]
+                assert torch.equal(torch.get_rng_state(), before)
+                assert drawn.setdefault((epoch, rank), found) == found  # the same again: by seed, epoch and rank
+        assert len({number for found in drawn.values() for number in found}) == 9
+    finally:
+        dist.destroy_process_group()
 
 
 def test_the_users_mistake_is_told_once(tmp_path: Path) -> None:
@@ -146,13 +180,13 @@ def test_a_share_without_terms_weighs_nothing() -> None:
     assert _n_terms(Interaction({**batch, "MASK_INDEX": torch.tensor([[0, 2], [1, 3]])})) == 3
 
 
-def kill_in_epoch_three() -> None:
-    """Runs in a process of `run_together`: kill it in the middle of epoch 3."""
+def kill_in_epoch_two() -> None:
+    """Runs in a process of `run_together`: kill it in the middle of epoch 2."""
     check = SessionTrainer._check_nan
 
     def killed(self: SessionTrainer, loss: torch.Tensor) -> None:
         check(self, loss)
-        if self.epochs_run == 3:
+        if self.epochs_run == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
     SessionTrainer._check_nan = killed

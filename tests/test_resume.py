@@ -213,6 +213,28 @@ def test_a_run_killed_before_its_first_epoch_starts_over_in_its_folder(
     assert outcome(only_run(tmp_path)) == outcome(whole)
 
 
+@pytest.mark.parametrize("broken_in", [2, 3, 4])
+def test_early_stopping_goes_on_counting(broken_in: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores fall from the second epoch on: with ``stopping_step`` 3 the sixth epoch is the last."""
+    validate = SessionTrainer._valid_epoch
+
+    def scripted(self: SessionTrainer, valid_data: object, show_progress: bool = False) -> object:
+        _, result = validate(self, valid_data)
+        return {1: 0.1, 2: 0.9}.get(self.epochs_run, 0.5), {**result, "epoch": self.epochs_run}
+
+    monkeypatch.setattr(SessionTrainer, "_valid_epoch", scripted)
+    keys = {"epochs": 20, "eval_step": 1, "stopping_step": 3}
+    whole = uninterrupted(tmp_path, "SASRec", **keys)
+    with monkeypatch.context() as context:
+        break_in(context, broken_in, RuntimeError("broken"))
+        with pytest.raises(RuntimeError, match="broken"):
+            run_session("SASRec", "toy", config_dict=keys_of(tmp_path, "SASRec", **keys))
+    result = run_session(resume=only_run(tmp_path))
+    assert (result["epochs_run"], result["best_epoch"]) == (6, 1)
+    assert result["valid"]["random"]["epoch"] == 2
+    assert outcome(only_run(tmp_path)) == outcome(whole)
+
+
 def test_a_run_killed_after_training_only_evaluates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = keys_of(tmp_path, "SASRec", epochs=8, eval_step=1, stopping_step=0, learning_rate=0.5)  # stops early
     whole = run_session("SASRec", "toy", config_dict=keys)
