@@ -11,6 +11,9 @@ STACK ?=
 VENV := .venv$(if $(STACK),-$(STACK))
 CONSTRAINTS := constraints$(if $(STACK),-$(STACK)).txt
 BIN := $(VENV)/bin
+comma := ,
+# The ONNX packages of today want numpy 2.
+TEST_EXTRAS := test$(if $(STACK),,$(comma)export)
 
 run: $(VENV)/.installed
 	$(BIN)/python run_recbole_session.py --model=SessionBERT4Rec --dataset=ml-100k $(ARGS)
@@ -32,7 +35,7 @@ $(VENV)/.installed: setup.py $(CONSTRAINTS)
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[$(TEST_EXTRAS)]'
 	touch $@
 
 .PHONY: run test lint
