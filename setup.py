@@ -37,6 +37,8 @@ setup(
             "pyarrow>=15",
         ],
         "tune": ["optuna>=4"],
+        # What `recbole-session export` needs; serving needs onnxruntime and numpy alone.
+        "export": ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"],
         "plot": ["matplotlib>=3.8"],
         "duckdb": ["duckdb>=1.1"],
         "spark": ["pyspark>=3.5", "pyarrow>=15"],

@@ -16,6 +16,9 @@ from recbole_session.errors import InputError
 SUBCOMMANDS = {
     "convert": "recbole_session.converters.convert_command",
     "stats": "recbole_session.converters.stats_command",
+    "recommend": "recbole_session.inference.recommend_command",
+    "explain": "recbole_session.inference.explain_command",
+    "export": "recbole_session.inference.export_command",
 }
 
 

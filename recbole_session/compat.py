@@ -9,6 +9,7 @@ RecBole line                                      mended in
 ``config/configurator.py`` 625-635                here: `restore_numpy_names`
 ``model/sequential_recommender/sine.py`` 25       here: `import_recbole_models`
 ``utils/utils.py`` 220                            here: `tensorboard_in`
+``trainer/trainer.py`` 235                        here: `hide_deprecations`
 ``data/dataset/dataset.py`` 632-656               `data.dataset.SessionDataset._fill_nan` (a no-op under
                                                   pandas' copy-on-write)
 ``trainer/trainer.py`` 323, 583                   `trainer.SessionTrainer` (``torch.load`` of a Config)
@@ -20,6 +21,7 @@ RecBole line                                      mended in
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +74,11 @@ class _NoEvents:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def hide_deprecations() -> None:
+    """Say nothing of ``trainer/trainer.py`` 235, whose GradScaler works and only has a new name in torch."""
+    warnings.filterwarnings("ignore", message=".*torch.cuda.amp.GradScaler", category=FutureWarning)
 
 
 @contextmanager

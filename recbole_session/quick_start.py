@@ -19,6 +19,7 @@ from recbole_session.config import SessionConfig, available_models, read_yaml_fi
 from recbole_session.converters import convert
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import build_loaders
+from recbole_session.data.vocabulary import write_vocabulary
 from recbole_session.distributed import on_first_process, process_count, process_rank, processes_of
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator
@@ -110,6 +111,7 @@ def _run_in_folder(config: SessionConfig, data: SessionDataset, loaders: Any, ev
     network = config["model_class"](config, train_data._dataset).to(config["device"])
     checksum = dataset_checksum(data)
     state = on_first_process(lambda: _state_to_go_on_from(config, folder, network, checksum))
+    on_first_process(lambda: write_vocabulary(folder, data))
     trainer = SessionTrainer(config, network, evaluator, folder, checksum)
     init_seed(config["seed"], config["reproducibility"])
     if state is not None:

@@ -35,7 +35,16 @@ def toy(write_dataset: WriteDataset) -> None:
 @pytest.mark.usefixtures("toy")
 def test_run_folder_holds_what_the_design_promises(tmp_path: Path) -> None:
     result, folder = run(tmp_path, epochs=3, eval_step=1, seed=7)
-    files = {"config.yaml", "best.pth", "last.pth", "result.json", "ranks.csv", "run.log", "tensorboard"}
+    files = {
+        "config.yaml",
+        "best.pth",
+        "last.pth",
+        "result.json",
+        "ranks.csv",
+        "run.log",
+        "tensorboard",
+        "vocabulary.json",
+    }
     assert {path.name for path in folder.iterdir()} == files
     written = json.loads((folder / "result.json").read_text())
     assert written == {key: value for key, value in result.items() if key != "run_folder"}

@@ -57,9 +57,7 @@ class Options:
         if self.strict and self.skip_bad:
             raise InputError("--strict and --skip_bad contradict each other: give at most one.")
         if self.dataset is not None and not NAME.fullmatch(self.dataset):
-            raise InputError(
-                f"--dataset is {self.dataset!r}, but must be a name of letters, digits, '.', '_' and '-'."
-            )
+            raise InputError(f"--dataset is {self.dataset!r}, but must be a name of letters, digits, '.', '_' and '-'.")
 
     @property
     def policy(self) -> str:
@@ -107,9 +105,7 @@ def _raw_path(name: str, raw: Path | None, output_dir: Path, settings: Options) 
         return download(settings.url or DATASETS[name].url, DATASETS[name].checksum, output_dir / "raw")
     if name == "ml-100k":
         return _bundled_ml_100k()
-    raise InputError(
-        f"convert {name} needs --raw PATH (a zip, a folder, a bare file or a .gz) or --download."
-    )
+    raise InputError(f"convert {name} needs --raw PATH (a zip, a folder, a bare file or a .gz) or --download.")
 
 
 def _bundled_ml_100k() -> Path:

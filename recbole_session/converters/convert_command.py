@@ -25,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="with --download: another address of the same file")
     parser.add_argument("--data_path", type=Path, default=Path("atomic_data"), help="where datasets go")
     parser.add_argument("--dataset", help="name of the written dataset (default: NAME)")
-    parser.add_argument(
-        "--engine", choices=list(ENGINES), default="pandas", help="what does the preprocessing"
-    )
+    parser.add_argument("--engine", choices=list(ENGINES), default="pandas", help="what does the preprocessing")
     lines = parser.add_mutually_exclusive_group()
     lines.add_argument("--strict", action="store_true", help="stop at the first malformed line")
     lines.add_argument("--skip_bad", action="store_true", help="go on, however many lines are malformed")
@@ -59,9 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _columns(arguments: argparse.Namespace) -> Columns | None:
     names = ("user_col", "item_col", "time_col", "rating_col", "time_unit", "format", "delimiter")
-    given = {
-        name.removesuffix("_col"): getattr(arguments, name) for name in names if getattr(arguments, name)
-    }
+    given = {name.removesuffix("_col"): getattr(arguments, name) for name in names if getattr(arguments, name)}
     if arguments.name != "generic":
         if given:
             raise InputError(f"--user_col and the like are for convert generic, not for {arguments.name}.")

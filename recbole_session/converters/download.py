@@ -49,6 +49,5 @@ def download(url: str, checksum: str | None, folder: Path, progressbar: bool = T
         ) from error
     except ValueError as error:  # pooch: the checksum
         raise InputError(
-            f"{url} came with another checksum than the published {checksum}: it is damaged or "
-            "has changed; try again."
+            f"{url} came with another checksum than the published {checksum}: it is damaged or has changed; try again."
         ) from error

@@ -38,22 +38,16 @@ def prepare_with_duckdb(logs: Iterator[Log], thresholds: Thresholds, scratch: Pa
             counts.append(Count(step, rows, users, items))
             previous = step
     except duckdb.Error as error:
-        raise InputError(
-            f"--engine=duckdb gave up ({str(error).splitlines()[0]}): free some disk."
-        ) from error
+        raise InputError(f"--engine=duckdb gave up ({str(error).splitlines()[0]}): free some disk.") from error
     return Prepared(counts, _fetch(connection))
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, logs: Iterator[Log]) -> Count:
-    connection.execute(
-        f"CREATE TABLE {RAW} (line BIGINT, user_id INT, item_id INT, rating DOUBLE, seconds BIGINT)"
-    )
+    connection.execute(f"CREATE TABLE {RAW} (line BIGINT, user_id INT, item_id INT, rating DOUBLE, seconds BIGINT)")
     n_rows = n_users = n_items = 0
     for log in logs:
         lines = np.arange(n_rows, n_rows + len(log.users))
-        frame = pd.DataFrame(
-            {"l": lines, "u": log.users, "i": log.items, "r": log.ratings, "t": log.times}, copy=False
-        )
+        frame = pd.DataFrame({"l": lines, "u": log.users, "i": log.items, "r": log.ratings, "t": log.times}, copy=False)
         connection.register("block", frame)
         connection.execute(f"INSERT INTO {RAW} SELECT * FROM block")
         connection.unregister("block")

@@ -53,15 +53,11 @@ class Columns:
 
     def __post_init__(self) -> None:
         if self.time_unit not in TIME_UNITS:
-            raise InputError(
-                f"--time_unit is {self.time_unit!r}, but must be one of {', '.join(TIME_UNITS)}."
-            )
+            raise InputError(f"--time_unit is {self.time_unit!r}, but must be one of {', '.join(TIME_UNITS)}.")
         if self.format not in (None, *FORMATS):
             raise InputError(f"--format is {self.format!r}, but must be one of {', '.join(FORMATS)}.")
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
-            raise InputError(
-                f"--delimiter is {self.delimiter!r}, but must be one character, like ',' or a tab."
-            )
+            raise InputError(f"--delimiter is {self.delimiter!r}, but must be one character, like ',' or a tab.")
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -95,9 +91,7 @@ def _format(source: Source, columns: Columns) -> str:
     for format_name, endings in FORMATS.items():
         if name.suffix in endings:
             return format_name
-    raise InputError(
-        f"{source.name} has no known ending: say by --format which of {', '.join(FORMATS)} it is."
-    )
+    raise InputError(f"{source.name} has no known ending: say by --format which of {', '.join(FORMATS)} it is.")
 
 
 def _csv_batches(source: Source, columns: Columns) -> Iterator[Batch]:
@@ -109,9 +103,7 @@ def _csv_batches(source: Source, columns: Columns) -> Iterator[Batch]:
         try:
             header = next(reader)
         except csv.Error as error:
-            raise InputError(
-                f"{source.name} line 1 is no CSV header ({error}): the columns need names."
-            ) from error
+            raise InputError(f"{source.name} line 1 is no CSV header ({error}): the columns need names.") from error
         pick = itemgetter(*_positions(header, columns, source.name))
         at_end = False
         while not at_end:
@@ -126,9 +118,7 @@ def _text_lines(blocks: Iterable[Block], broken: set[int]) -> Iterator[str]:
         except UnicodeDecodeError:
             lines = block.data.decode("utf-8", "surrogateescape").split("\n")
             surrogate = re.compile("[\udc80-\udcff]")
-            broken.update(
-                number for number, line in enumerate(lines, block.first_line) if surrogate.search(line)
-            )
+            broken.update(number for number, line in enumerate(lines, block.first_line) if surrogate.search(line))
         yield from (f"{line}\n" for line in lines[:-1])
 
 
@@ -143,9 +133,7 @@ def _positions(header: list[str], columns: Columns, name: str) -> list[int]:
     return [header.index(column) for column in columns.wanted]
 
 
-def _csv_records(
-    reader: Any, width: int, broken: set[int]
-) -> tuple[list[list[str]], list[int], list[BadLine], bool]:
+def _csv_records(reader: Any, width: int, broken: set[int]) -> tuple[list[list[str]], list[int], list[BadLine], bool]:
     records: list[list[str]] = []
     lines: list[int] = []
     bad: list[BadLine] = []
@@ -182,9 +170,7 @@ def _json_batches(source: Source, columns: Columns) -> Iterator[Batch]:
                 except KeyError as error:
                     bad.append(BadLine(number, f"has no {error}"))
                 except (ValueError, TypeError, RecursionError) as error:
-                    reason = (
-                        "holds bytes that are not UTF-8" if isinstance(error, UnicodeDecodeError) else None
-                    )
+                    reason = "holds bytes that are not UTF-8" if isinstance(error, UnicodeDecodeError) else None
                     bad.append(BadLine(number, reason or f"not a JSON object: {shown(line)}"))
             yield _batch(records, lines, bad, columns)
 
@@ -205,17 +191,13 @@ def _parquet_batches(source: Source, columns: Columns) -> Iterator[Batch]:
                 arrays = [batch.column(name) for name in columns.wanted]
                 unit = columns.time_unit
                 if pa.types.is_temporal(arrays[2].type):  # a time that knows its unit
-                    arrays[2] = arrays[2].cast(
-                        pa.timestamp("s", tz=getattr(arrays[2].type, "tz", None)), safe=False
-                    )
+                    arrays[2] = arrays[2].cast(pa.timestamp("s", tz=getattr(arrays[2].type, "tz", None)), safe=False)
                     arrays[2], unit = arrays[2].cast(pa.int64()), "s"
                 lines = list(range(line, line + len(batch)))
                 line += len(batch)
                 yield Batch([array.to_pylist() for array in arrays], lines, [], unit)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{source.name} does not read as Parquet ({shown(str(error))}): is it whole?"
-        ) from error
+        raise InputError(f"{source.name} does not read as Parquet ({shown(str(error))}): is it whole?") from error
 
 
 def _batch(records: list[Any], lines: list[int], bad: list[BadLine], columns: Columns) -> Batch:
@@ -238,13 +220,9 @@ def _rows(batch: Batch) -> tuple[Rows, list[BadLine]]:
         ("time", 2, np.isnan(times)),
         ("rating", 3, np.isnan(ratings)),
     ):
-        expected = {"time": _UNIT_NAMES[batch.time_unit], "rating": "a number"}.get(
-            what, "text or a whole number"
-        )
+        expected = {"time": _UNIT_NAMES[batch.time_unit], "rating": "a number"}.get(what, "text or a whole number")
         bad += [
-            BadLine(
-                int(lines[row]), f"{what} {shown(str(batch.columns[column][int(row)]))} is not {expected}"
-            )
+            BadLine(int(lines[row]), f"{what} {shown(str(batch.columns[column][int(row)]))} is not {expected}")
             for row in np.flatnonzero(fault & keep)
         ]
         keep &= ~fault

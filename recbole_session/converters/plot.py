@@ -33,22 +33,16 @@ def plot_sizes(sizes: Sizes, title: str, path: Path) -> None:
     sessions_axis.set(xlabel=f"sessions per user ({most} stands for more too)", ylabel="users")
     gaps = np.maximum(sizes.gaps, 1)  # a logarithmic axis has no zero
     gaps_axis.hist(gaps, bins=_log_bins(int(gaps.max(initial=1))))
-    gaps_axis.set(
-        xscale="log", yscale="log", xlabel="gap between rows (s, 0 drawn as 1)", ylabel="pairs of rows"
-    )
+    gaps_axis.set(xscale="log", yscale="log", xlabel="gap between rows (s, 0 drawn as 1)", ylabel="pairs of rows")
     for seconds, name in ((HOUR, "1 h"), (DAY, "1 day"), (7 * DAY, "7 days")):
         gaps_axis.axvline(seconds, color="black", linewidth=0.8, linestyle="--")
-        gaps_axis.text(
-            seconds, 1, name, rotation=90, va="top", ha="right", transform=gaps_axis.get_xaxis_transform()
-        )
+        gaps_axis.text(seconds, 1, name, rotation=90, va="top", ha="right", transform=gaps_axis.get_xaxis_transform())
     figure.suptitle(title)
     try:
         # No date and no version in the file: the same dataset gives the same bytes.
         figure.savefig(path, metadata={"Software": None} if path.suffix == ".png" else None)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"--plot {path} cannot be written ({error}): give a path that ends in .png."
-        ) from error
+        raise InputError(f"--plot {path} cannot be written ({error}): give a path that ends in .png.") from error
 
 
 def _log_bins(largest: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -49,9 +49,7 @@ class Rows(NamedTuple):
         """Return the rows where ``mask`` [N] is True."""
         if mask.all():
             return self
-        return Rows(
-            self.users[mask], self.items[mask], self.ratings[mask], self.times[mask], self.lines[mask]
-        )
+        return Rows(self.users[mask], self.items[mask], self.ratings[mask], self.times[mask], self.lines[mask])
 
 
 Parser = Callable[[Block], tuple[Rows, list[BadLine]]]
@@ -80,9 +78,7 @@ def read_blocks(stream: BinaryIO, name: str, block_bytes: int = BLOCK_BYTES) -> 
         else:
             rest += chunk
         if len(rest) > MAX_LINE_BYTES:
-            raise InputError(
-                f"{name} line {line} is longer than {MAX_LINE_BYTES >> 20} MB: this is no file of lines."
-            )
+            raise InputError(f"{name} line {line} is longer than {MAX_LINE_BYTES >> 20} MB: this is no file of lines.")
     if rest:
         yield Block(rest.removesuffix(b"\r") + b"\n", line)
     elif line == 1:
@@ -136,9 +132,7 @@ class LineCheck:
         self.bad += len(bad)
         self.first += bad[: REPORTED - len(self.first)]
         if bad and self.policy == "strict":
-            raise InputError(
-                f"{self.name} line {bad[0].line}: {bad[0].reason}; mend it, or leave --strict out."
-            )
+            raise InputError(f"{self.name} line {bad[0].line}: {bad[0].reason}; mend it, or leave --strict out.")
         if bad and first_block and not self.good and self.policy != "skip":
             raise InputError(
                 f"{self.name} line {bad[0].line}: {bad[0].reason}; no line near it reads either, "

@@ -87,9 +87,7 @@ def _find_in_zip(path: Path, names: tuple[str, ...]) -> Source:
     for name in names:
         found = [member for member in members if PurePosixPath(member).name == name]
         if len(found) > 1:
-            raise InputError(
-                f"{path.name} holds several {name} ({', '.join(found[:5])}): unpack the right one."
-            )
+            raise InputError(f"{path.name} holds several {name} ({', '.join(found[:5])}): unpack the right one.")
         if found:
             return Source(path, found[0])
     if not names and len(members) == 1:

@@ -63,9 +63,7 @@ def prepare_with_spark(logs: Iterator[Log], thresholds: Thresholds, scratch: Pat
 def _new_session() -> Any:
     builder = SparkSession.builder.appName("recbole-session convert")
     spark = builder.config("spark.ui.showConsoleProgress", "false").getOrCreate()
-    if str(spark.sparkContext.master).startswith(
-        "local"
-    ):  # where 200 partitions, the default, are 200 tiny tasks
+    if str(spark.sparkContext.master).startswith("local"):  # where 200 partitions, the default, are 200 tiny tasks
         spark.conf.set("spark.sql.shuffle.partitions", 2 * spark.sparkContext.defaultParallelism)
     return spark
 

@@ -57,15 +57,11 @@ def load_interactions(path: Path, session_gap: int = DAY) -> Interactions:
         If the file is missing, empty, not an atomic file, or lacks user, item or timestamp.
     """
     if not path.is_file():
-        raise InputError(
-            f"{path} does not exist: convert the dataset first, or name its folder by --data_path."
-        )
+        raise InputError(f"{path} does not exist: convert the dataset first, or name its folder by --data_path.")
     try:
         frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=3, encoding="utf-8")
     except (ValueError, OSError) as error:
-        raise InputError(
-            f"{path} does not read as an atomic file ({error}): convert the dataset anew."
-        ) from error
+        raise InputError(f"{path} does not read as an atomic file ({error}): convert the dataset anew.") from error
     frame.columns = [str(name).partition(":")[0] for name in frame.columns]
     missing = [name for name in ("user_id", "item_id", "timestamp") if name not in frame]
     if missing or not len(frame):

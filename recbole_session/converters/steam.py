@@ -107,9 +107,7 @@ def parse_block(block: Block) -> tuple[Rows, list[BadLine]]:
     for key, read, literals in zip(KEYS, (_decode_id, _decode_id, _decode_day), literals_of, strict=True):
         values, reasons, codes = _read_distinct(literals, read)
         wrong = np.array([reason != "" for reason in reasons], dtype=bool)[codes] & keep
-        bad += [
-            BadLine(int(lines[row]), f"{key.decode()} {reasons[codes[row]]}") for row in np.flatnonzero(wrong)
-        ]
+        bad += [BadLine(int(lines[row]), f"{key.decode()} {reasons[codes[row]]}") for row in np.flatnonzero(wrong)]
         keep &= ~wrong
         columns.append(values[codes])
     users, items, times = columns

@@ -113,9 +113,7 @@ def write_card(path: Path, card: dict[str, Any]) -> None:
         _to_disk(stream)
 
 
-def write_inter(
-    path: Path, chunks: Iterable[Log], users: NDArray[np.object_], items: NDArray[np.object_]
-) -> Written:
+def write_inter(path: Path, chunks: Iterable[Log], users: NDArray[np.object_], items: NDArray[np.object_]) -> Written:
     """Write an ``.inter`` file.
 
     Parameters
@@ -156,9 +154,7 @@ def _opens_session(chunk: Log, last: tuple[int, int] | None) -> NDArray[np.bool_
     return opens
 
 
-def _encode(
-    chunk: Log, tokens: NDArray[np.int64], users: NDArray[np.object_], items: NDArray[np.object_]
-) -> bytes:
+def _encode(chunk: Log, tokens: NDArray[np.int64], users: NDArray[np.object_], items: NDArray[np.object_]) -> bytes:
     """Return the lines of a chunk: fields in zero-padded columns of bytes, then the zeros squeezed out."""
     values, codes = np.unique(chunk.ratings, return_inverse=True)
     ratings = np.array([repr(float(value)).encode() for value in values], dtype=object)

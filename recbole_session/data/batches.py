@@ -9,10 +9,12 @@ What a sample ``(user, end)`` sees, for a user with rows ``a b | c d`` (``|``: a
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from recbole_session.data.sequences import UserSequences
+from recbole_session.data.sequences import UserSequences, insert_session_tokens
 
 
 def prefix_window(sequences: UserSequences, users: Tensor, ends: Tensor, length: int) -> tuple[Tensor, Tensor]:
@@ -39,11 +41,52 @@ def prefix_window(sequences: UserSequences, users: Tensor, ends: Tensor, length:
     return rows * is_row, is_row
 
 
+def prefix_batch(config: Any, sequences: UserSequences, users: Tensor, ends: Tensor) -> dict[str, Tensor]:
+    """Input of RecBole's sequential models: the latest rows of each user that precede ``ends``.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        Names the fields, and ``MAX_ITEM_LIST_LENGTH``, ``L``.
+    sequences : UserSequences
+    users, ends : Tensor
+        int64 ``[B]``; ``ends`` are the rows to be predicted.
+
+    Returns
+    -------
+    dict
+        By RecBole's field names, int64: items and times of the history ``[B, L]`` oldest first, padding last,
+        their number ``[B]``, and the time of the row to be predicted ``[B]``.
+    """
+    rows, is_row = prefix_window(sequences, users, ends, config["MAX_ITEM_LIST_LENGTH"])
+    time_field, suffix = config["TIME_FIELD"], config["LIST_SUFFIX"]
+    return {
+        time_field: sequences.times[ends],
+        config["ITEM_ID_FIELD"] + suffix: sequences.items[rows] * is_row,
+        time_field + suffix: sequences.times[rows] * is_row,
+        config["ITEM_LIST_LENGTH_FIELD"]: is_row.sum(1),
+    }
+
+
 def recent_window(begins: Tensor, ends: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """Rows ``begins:ends``, the latest ``length`` of them, padding first; returns as `prefix_window`."""
     rows = ends.unsqueeze(1) + torch.arange(-length, 0)
     is_row = rows >= begins.unsqueeze(1)
     return rows * is_row, is_row
+
+
+def lay_out_tokens(sequences: UserSequences, session_token: int | None) -> tuple[UserSequences, Tensor]:
+    """What session-aware models read: the rows, with ``session_token`` before every session unless it is None.
+
+    Returns
+    -------
+    tokens : UserSequences
+    places : Tensor
+        int64 ``[N]``, where each row went.
+    """
+    if session_token is None:
+        return sequences, torch.arange(len(sequences.items))
+    return insert_session_tokens(sequences, session_token)
 
 
 def token_batch(tokens: UserSequences, users: Tensor, ends: Tensor, length: int, mask: int | None) -> dict[str, Tensor]:

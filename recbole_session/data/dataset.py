@@ -15,8 +15,8 @@ from torch import Tensor
 
 from recbole_session.converters.datasets import DATASETS
 from recbole_session.data.atomic import check_times, read_columns, read_header
-from recbole_session.data.batches import prefix_window, token_batch
-from recbole_session.data.sequences import UserSequences, build_user_sequences, insert_session_tokens
+from recbole_session.data.batches import lay_out_tokens, prefix_batch, token_batch
+from recbole_session.data.sequences import UserSequences, build_user_sequences
 from recbole_session.data.splits import SPLITS, last_training_rows, leave_one_out
 from recbole_session.errors import InputError
 from recbole_session.model.session_bert4rec import mask_token, session_token
@@ -156,10 +156,9 @@ class SessionDataset(SequentialDataset):
 
     def _prepare_tokens(self) -> None:
         """Lay out what session-aware models read: rows, with session tokens between them where ST is on."""
-        if "ST" in (self.config["session_features"] or ()):
-            self.tokens, self.token_places = insert_session_tokens(self.sequences, session_token(self.item_num))
-        else:
-            self.tokens, self.token_places = self.sequences, torch.arange(len(self.sequences.items))
+        uses_tokens = "ST" in (self.config["session_features"] or ())
+        token = session_token(self.item_num) if uses_tokens else None
+        self.tokens, self.token_places = lay_out_tokens(self.sequences, token)
 
     def _view(self, split: str, users: Tensor, ends: Tensor) -> SessionDataset:
         """Return a dataset over the samples of one split; the arrays are shared."""
@@ -172,18 +171,13 @@ class SessionDataset(SequentialDataset):
         """Cut the batch of the samples ``index``."""
         index = torch.as_tensor(index)
         users, ends = self.users[index], self.ends[index]
-        length = self.config["MAX_ITEM_LIST_LENGTH"]
         batch = {self.uid_field: users, self.iid_field: self.sequences.items[ends]}
         if self.batch_layout == "tokens":
+            length = self.config["MAX_ITEM_LIST_LENGTH"]
             mask = None if self.split == "train" else mask_token(self.item_num)
             batch.update(token_batch(self.tokens, users, self.token_places[ends] + 1, length, mask))
         else:
-            rows, is_row = prefix_window(self.sequences, users, ends, length)
-            suffix = self.config["LIST_SUFFIX"]
-            batch[self.time_field] = self.sequences.times[ends]
-            batch[self.iid_field + suffix] = self.sequences.items[rows] * is_row
-            batch[self.time_field + suffix] = self.sequences.times[rows] * is_row
-            batch[self.item_list_length_field] = is_row.sum(1)
+            batch.update(prefix_batch(self.config, self.sequences, users, ends))
         interaction = Interaction(batch)
         return self.join(interaction) if join else interaction
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from recbole.data.dataloader import AbstractDataLoader, TrainDataLoader
 from recbole.data.interaction import Interaction
-from recbole.data.transform import Equal, MaskItemSequence
+from recbole.data.transform import Equal, MaskItemSequence, construct_transform
 from recbole.sampler import RepeatableSampler
 
 from recbole_session.data.dataset import SessionDataset
@@ -33,6 +33,16 @@ class TrainLoader(TrainDataLoader):
             yield self._neg_sampling(self.transform(self._dataset, batch))
 
 
+def evaluation_transform(config: Any) -> Any:
+    """What RecBole does to a batch before the model sees it, without the masking that is for training.
+
+    BERT4Rec puts its mask in by itself at inference; masking at random here would be ignored, slow, and would
+    move the random state on. Building RecBole's transform also adds keys to ``config`` that its BERT4Rec reads.
+    """
+    transform = construct_transform(config)
+    return Equal(config) if isinstance(transform, MaskItemSequence) else transform
+
+
 class EvaluationLoader(AbstractDataLoader):
     """Batches of ``eval_batch_size`` samples, each sample once and in order, as `Interaction`.
 
@@ -49,10 +59,7 @@ class EvaluationLoader(AbstractDataLoader):
         self.rank, self.count = process_rank(), process_count()
         self.sample_size = len(range(self.rank, len(dataset), self.count))
         super().__init__(config, dataset, sampler=None, shuffle=False)
-        if isinstance(self.transform, MaskItemSequence):
-            # BERT4Rec puts its mask in by itself at inference; masking at random here would be ignored, slow,
-            # and would move the random state on.
-            self.transform = Equal(config)
+        self.transform = evaluation_transform(config)
 
     def collate_fn(self, index: list[int]) -> Interaction:
         """Cut one batch."""

@@ -2,8 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+
+def item_scores(model: Any, batch: Any, n_items: int, item_field: str) -> Tensor:
+    """Scores of all items ``[B, n_items]``; models without a full sort are asked item by item.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With RecBole's ``full_sort_predict``, or only ``predict``.
+    batch : Interaction
+        ``B`` rows.
+    n_items : int
+        Number of items, padding included.
+    item_field : str
+        Where ``predict`` looks for the item.
+    """
+    try:
+        scores = model.full_sort_predict(batch)
+    except NotImplementedError:
+        n_rows = len(batch)
+        pairs = batch.repeat_interleave(n_items)
+        device = next(iter(batch.interaction.values())).device
+        pairs[item_field] = torch.arange(n_items, device=device).repeat(n_rows)
+        scores = model.predict(pairs)
+    return scores.view(-1, n_items)
 
 
 def candidate_ranks(scores: Tensor, targets: Tensor, negatives: Tensor | None) -> tuple[Tensor, Tensor]:

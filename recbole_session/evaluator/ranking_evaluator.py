@@ -15,7 +15,7 @@ from recbole_session.distributed import gather_rows, process_count
 from recbole_session.errors import InputError
 from recbole_session.evaluator.candidates import build_negatives
 from recbole_session.evaluator.metrics import RankMetrics
-from recbole_session.evaluator.ranking import candidate_ranks, top_items
+from recbole_session.evaluator.ranking import candidate_ranks, item_scores, top_items
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class RankingEvaluator:
     def _rank_batch(self, model: Any, batch: Any, device: torch.device, candidate_sets: Sequence[str]) -> Tensor:
         """Return user and target, then rank, number of candidates and top items by set; int64 ``[B, columns]``."""
         users, targets = batch[self.user_field], batch[self.item_field].to(device)
-        scores = self._scores(model, batch.to(device))
+        scores = item_scores(model, batch.to(device), self.n_items, self.item_field)
         columns = [users.unsqueeze(1), targets.unsqueeze(1).cpu()]
         for name in candidate_sets:
             table = self.negatives[name]
@@ -134,14 +134,3 @@ class RankingEvaluator:
                 f"topk is {self.metrics.max_k}, but candidate set {name!r} has only {smallest} candidates for at least "
                 "one user, too few for metrics of recommended items; lower topk or raise num_negatives"
             )
-
-    def _scores(self, model: Any, batch: Any) -> Tensor:
-        """Scores of all items ``[B, n_items]``; models without a full sort are asked item by item."""
-        try:
-            scores = model.full_sort_predict(batch)
-        except NotImplementedError:
-            n_rows = len(batch)
-            pairs = batch.repeat_interleave(self.n_items)
-            pairs[self.item_field] = torch.arange(self.n_items, device=batch[self.user_field].device).repeat(n_rows)
-            scores = model.predict(pairs)
-        return scores.view(-1, self.n_items)

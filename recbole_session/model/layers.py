@@ -75,16 +75,10 @@ class SelfAttention(nn.Module):
         Tensor
             ``[B, Q, d]``.
         """
-        query = self._heads(self.query(states[:, -n_queries:]))  # [B, h, Q, d_head]
-        key = self._heads(self.key(states))  # [B, h, L, d_head]
-        value = self._heads(self.value(states))  # [B, h, L, d_head]
+        query, key, value = self._project(states, temporal, n_queries)
         d_head = value.size(-1)
-        if self.temporal is not None and temporal is not None:
-            extra = self.temporal(temporal).unsqueeze(1).expand(-1, self.n_heads, -1, -1)  # [B, h, L, d_T]
-            query = torch.cat((query, extra[:, :, -n_queries:]), dim=-1)  # [B, h, Q, d_head + d_T]
-            key = torch.cat((key, extra), dim=-1)  # [B, h, L, d_head + d_T]
-            # torch's fused kernels want values as wide as keys: zeros are added here and cut off below.
-            value = F.pad(value, (0, extra.size(-1)))
+        # torch's fused kernels want values as wide as keys: zeros are added here and cut off below.
+        value = F.pad(value, (0, key.size(-1) - d_head)) if key.size(-1) > d_head else value
         context = F.scaled_dot_product_attention(
             query,
             key,
@@ -94,6 +88,23 @@ class SelfAttention(nn.Module):
         )  # scaled by the square root of the key's width
         context = context[..., :d_head].transpose(1, 2).flatten(2)  # [B, Q, d]
         return self.output(context)
+
+    def weights(self, states: Tensor, key_bias: Tensor, temporal: Tensor | None, n_queries: int) -> Tensor:
+        """How much each position is attended to, ``[B, h, Q, L]``, rows summing to 1; arguments as in `forward`."""
+        query, key, _ = self._project(states, temporal, n_queries)
+        logits = query @ key.transpose(-1, -2) / key.size(-1) ** 0.5  # [B, h, Q, L]
+        return (logits + key_bias).softmax(-1)
+
+    def _project(self, states: Tensor, temporal: Tensor | None, n_queries: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the last ``n_queries`` positions, keys and values of all, heads apart."""
+        query = self._heads(self.query(states[:, -n_queries:]))  # [B, h, Q, d_head]
+        key = self._heads(self.key(states))  # [B, h, L, d_head]
+        value = self._heads(self.value(states))  # [B, h, L, d_head]
+        if self.temporal is not None and temporal is not None:
+            extra = self.temporal(temporal).unsqueeze(1).expand(-1, self.n_heads, -1, -1)  # [B, h, L, d_T]
+            query = torch.cat((query, extra[:, :, -n_queries:]), dim=-1)  # [B, h, Q, d_head + d_T]
+            key = torch.cat((key, extra), dim=-1)  # [B, h, L, d_head + d_T]
+        return query, key, value
 
     def _heads(self, states: Tensor) -> Tensor:
         return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # [B, L, d] -> [B, h, L, d_head]

@@ -1,0 +1,88 @@
+"""What the model's internal numbers mean: raw ids and popularity, in a file of its own beside the weights.
+
+With it, a trained model answers without its dataset. The file is JSON::
+
+    {"items": ["242", ...], "item_counts": [117, ...], "users": ["196", ...]}
+
+The first entry of a list has the internal id 1; 0 is padding everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recbole_session.errors import InputError
+from recbole_session.files import replacing
+
+FILE_NAME = "vocabulary.json"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Raw ids in the order of their internal ids.
+
+    Attributes
+    ----------
+    items : list of str
+        Raw id of every item, from internal id 1.
+    item_counts : list of int
+        Rows of the dataset, all splits, that hold the item.
+    users : list of str
+        Raw id of every user, from internal id 1.
+    """
+
+    items: list[str]
+    item_counts: list[int]
+    users: list[str]
+
+    @property
+    def n_items(self) -> int:
+        """Number of items, padding included, as RecBole counts."""
+        return len(self.items) + 1
+
+    @property
+    def n_users(self) -> int:
+        """Number of users, padding included."""
+        return len(self.users) + 1
+
+
+def dataset_vocabulary(dataset: Any) -> Vocabulary:
+    """Return the vocabulary of a `SessionDataset` after its `build`."""
+    counts = torch.bincount(dataset.sequences.items, minlength=dataset.item_num)
+    items, users = (dataset.field2id_token[field][1:] for field in (dataset.iid_field, dataset.uid_field))
+    return Vocabulary([str(item) for item in items], counts[1:].tolist(), [str(user) for user in users])
+
+
+def write_vocabulary(run_folder: Path, dataset: Any) -> None:
+    """Write the vocabulary of a built dataset into a run folder."""
+    with replacing(run_folder / FILE_NAME) as temporary:
+        text = json.dumps(asdict(dataset_vocabulary(dataset)), ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_vocabulary(run_folder: Path) -> Vocabulary:
+    """Read the vocabulary of a run folder.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or is not what `write_vocabulary` writes.
+    """
+    path = run_folder / FILE_NAME
+    try:
+        vocabulary = Vocabulary(**json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; a run folder has it beside best.pth, so name a run folder "
+            "of this version or train again"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); train again") from error
+    if len(vocabulary.items) != len(vocabulary.item_counts):
+        raise InputError(f"{path} names {len(vocabulary.items)} items and {len(vocabulary.item_counts)} counts")
+    return vocabulary

@@ -1,0 +1,116 @@
+"""An `Explanation` as a picture: the timeline with its sessions and the attention, and the answers below."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from recbole_session.errors import InputError
+from recbole_session.inference.explain_table import written_time
+from recbole_session.inference.explanation import Explanation
+
+SHOWN = 40  # latest events drawn; more would not be readable
+
+
+def draw_explanation(explanation: Explanation, path: Path) -> None:
+    """Write a PNG.
+
+    Raises
+    ------
+    InputError
+        If matplotlib is missing.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("explain draws with matplotlib: pip install recbole-session[plot]") from error
+    figure = Figure(figsize=(13, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    timeline, answers = figure.subplots(2, 1, height_ratios=(2, 3))
+    _draw_timeline(timeline, explanation)
+    _draw_answers(answers, explanation)
+    figure.savefig(path, format="png", dpi=120)
+
+
+def _draw_timeline(axes: Any, explanation: Explanation) -> None:
+    """A bar per event, as high as its attention; a band per session."""
+    events = explanation.events[-SHOWN:]
+    has_attention = any(event.attention is not None for event in events)
+    heights = [event.attention or 0.0 for event in events] if has_attention else [1.0] * len(events)
+    axes.bar(range(len(events)), heights, width=0.7, color="#1f5fa8" if has_attention else "#9aa7b5", zorder=3)
+    ceiling = max([*heights, 1e-9]) * 1.35
+    starts = [place for place, event in enumerate(events) if place == 0 or event.session != events[place - 1].session]
+    for number, start in enumerate(starts):
+        end = starts[number + 1] if number + 1 < len(starts) else len(events)
+        axes.axvspan(start - 0.5, end - 0.5, color="#e8eef5" if number % 2 else "#f8f1e4", zorder=0)
+        roomy = end - start >= 0.11 * len(events)  # else the dates would run into each other
+        text = f"session {events[start].session}\n{written_time(events[start].time)[:16]}"
+        text = text if roomy else str(events[start].session)
+        axes.text(start - 0.4, ceiling * 0.98, text, va="top", fontsize=8)
+    unread = sum(event.attention is None for event in events)
+    if has_attention and unread:
+        axes.text((unread - 1) / 2, ceiling * 0.03, "older than what the model reads", ha="center", fontsize=8)
+    opens = "new session" if explanation.new_session else "session goes on"
+    axes.axvline(len(events) - 0.5, color="#b03a2e", zorder=4)
+    axes.text(
+        len(events) - 0.4,
+        ceiling * 0.5,
+        f"now\n{written_time(explanation.now)[:16]}\n{opens}",
+        fontsize=8,
+        color="#b03a2e",
+    )
+    axes.set_xlim(-0.5, len(events) + max(2.0, 0.1 * len(events)))
+    axes.set_ylim(0, ceiling)
+    axes.set_xticks(range(len(events)), [_short(event.item) for event in events], rotation=90, fontsize=8)
+    axes.set_xlabel(
+        "item, oldest first"
+        + (f"; the latest {SHOWN} of {len(explanation.events)}" if len(explanation.events) > SHOWN else "")
+    )
+    axes.set_ylabel("attention of the last layer" if has_attention else "")
+    if not has_attention:
+        axes.set_yticks([])
+    axes.set_title(f"User {explanation.user}: history, sessions" + (" and attention" if has_attention else ""))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_answers(axes: Any, explanation: Explanation) -> None:
+    """A column per answer; an item keeps the colour of its rank in the first one, and newcomers are white."""
+    from matplotlib import colormaps
+    from matplotlib.patches import Rectangle
+
+    answers = explanation.answers
+    first = answers["answer"]
+    shades = colormaps["YlGnBu"]
+    depth = max(map(len, answers.values()))
+    for column, items in enumerate(answers.values()):
+        for rank, item in enumerate(items):
+            share = 0.85 - 0.75 * first.index(item) / max(len(first) - 1, 1) if item in first else None
+            colour = "white" if share is None else shades(share)
+            axes.add_patch(Rectangle((column - 0.46, rank - 0.46), 0.92, 0.92, facecolor=colour, edgecolor="#888888"))
+            axes.text(
+                column,
+                rank,
+                _short(item),
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if share is not None and share > 0.5 else "black",
+            )
+    moments = explanation.moments
+    labels = [name if name not in moments else f"{name}\n{written_time(moments[name])[:16]}" for name in answers]
+    axes.axvline(len(answers) - 2.5, color="#b03a2e", linewidth=1)
+    axes.set_xticks(range(len(answers)), labels)
+    axes.xaxis.tick_top()
+    axes.set_yticks(range(depth), [str(rank + 1) for rank in range(depth)])
+    axes.set_ylabel("rank")
+    axes.set_xlim(-0.6, len(answers) - 0.4)
+    axes.set_ylim(depth - 0.4, -0.6)
+    axes.tick_params(length=0)
+    axes.set_xlabel("an item keeps the colour of its rank in the first column; white: not among them")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _short(item: str) -> str:
+    return item if len(item) <= 14 else item[:13] + "…"

@@ -1,0 +1,27 @@
+"""``recbole-session export``: a trained model as an ONNX file that serves without torch and RecBole."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "export a trained model to ONNX, with its id mapping"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "--run", dest="run_folder", type=Path, required=True, metavar="RUN_FOLDER", help="folder of a trained model"
+    )
+    parser.add_argument("--format", choices=["onnx"], default="onnx", help="onnx (default)")
+    parser.add_argument("--output", type=Path, help="where the graph goes (default: RUN_FOLDER/model.onnx)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Export, check, and say what was written."""
+    from recbole_session.inference.export import export_onnx
+    from recbole_session.inference.recommender import load
+
+    path = arguments.output or arguments.run_folder / "model.onnx"
+    difference = export_onnx(load(arguments.run_folder), path)
+    print(f"{path} and {path.with_suffix('.json')}: onnxruntime and torch differ by at most {difference:.1e}")

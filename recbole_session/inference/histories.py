@@ -1,0 +1,239 @@
+"""Raw histories, ids and times as a user has them, turned into the arrays that the datasets are made of."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recbole_session.converters.sessions import session_starts
+from recbole_session.data.atomic import LATEST_SECOND
+from recbole_session.data.sequences import UserSequences, build_user_sequences
+from recbole_session.errors import InputError
+
+Item = str | int
+Time = int | float | datetime
+Event = tuple[Item, Time] | tuple[Item, Time, Any]
+History = Sequence[Event]
+NewSession = bool | Literal["auto"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question: what comes next after ``history``, at the moment ``now``.
+
+    Attributes
+    ----------
+    history : sequence of tuple
+        ``(item, time)`` or ``(item, time, session)``, in any order.
+    now : int, float, datetime or None
+        Seconds, Unix UTC; None is the moment of the last event.
+    new_session : bool or "auto"
+        Whether the next event opens a session.
+    name : str
+        How an error calls the history.
+    """
+
+    history: History
+    now: Time | None = None
+    new_session: NewSession = "auto"
+    name: str = "the history"
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Several histories with at least one known item, in the form of the dataset's own rows.
+
+    Attributes
+    ----------
+    sequences : UserSequences
+        Rows of history ``i`` as user ``i``, in order of time; its last row is the one to be predicted, with
+        item 0.
+    answered : ndarray
+        int64 ``[n]``, which of the requests these are.
+    opens_session : ndarray
+        bool ``[R]``, for every request: whether the predicted row opens a session.
+    skipped : ndarray
+        int64 ``[R]``, for every request: events whose item is unknown.
+    """
+
+    sequences: UserSequences
+    answered: NDArray[np.int64]
+    opens_session: NDArray[np.bool_]
+    skipped: NDArray[np.int64]
+
+    @property
+    def targets(self) -> Tensor:
+        """Rows to be predicted, int64 ``[n]``."""
+        return self.sequences.offsets[1:] - 1
+
+
+def to_second(value: Any, name: str) -> int:
+    """Whole seconds, Unix UTC, of a number or a datetime (without a time zone: UTC); fractions are cut off.
+
+    Raises
+    ------
+    InputError
+        For anything else, and for a number that must count milliseconds.
+    """
+    second: int | None = None
+    if isinstance(value, datetime):
+        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        second = (aware - EPOCH) // timedelta(seconds=1)
+    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        second = int(value)
+    elif isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
+        second = math.floor(float(value))
+    if second is None:
+        raise InputError(f"{name} is {value!r}; allowed: seconds since 1970 (UTC) as a number, or a datetime")
+    if abs(second) > LATEST_SECOND:
+        raise InputError(f"{name} is {value!r}, beyond {LATEST_SECOND:g}: write seconds, not milliseconds")
+    return second
+
+
+def gather_histories(requests: Sequence[Request], item_ids: Mapping[Any, int], session_gap: int) -> Histories:
+    """Bring histories into order and number their sessions, as `SessionDataset` does with its rows.
+
+    Events of unknown items are dropped first, as rows that a converter or a filter dropped before training.
+    Then events are sorted by time (stable) and a session starts where the session id changes or, without ids,
+    where the silence is longer than ``session_gap``.
+
+    Parameters
+    ----------
+    requests : sequence of Request
+    item_ids : Mapping
+        Internal id by raw id.
+    session_gap : int
+        Seconds.
+
+    Raises
+    ------
+    InputError
+        For an event of another form, a time that is none, or a ``now`` before an event.
+    """
+    n_requests = len(requests)
+    columns = _columns(requests)
+    owners = np.repeat(np.arange(n_requests), [len(request.history) for request in requests])
+    items = _numbers(requests, columns[0], item_ids)
+    times = _seconds(requests, columns[1], owners)
+    nows = _nows(requests, times, owners)
+
+    known = items > 0
+    answered, users = np.unique(owners[known], return_inverse=True)
+    n_histories = len(answered)
+    session_ids = None
+    if len(columns) == 3:
+        code_of = {session: code for code, session in enumerate(dict.fromkeys(columns[2]))}
+        ids = np.array(list(map(code_of.__getitem__, columns[2])), dtype=np.int64)
+        session_ids = np.concatenate((ids[known], np.full(n_histories, -1)))
+    sequences = build_user_sequences(
+        # The rows to be predicted come last, so that the stable sort leaves them behind events of their second.
+        users=np.concatenate((users, np.arange(n_histories))),
+        items=np.concatenate((items[known], np.zeros(n_histories, dtype=np.int64))),
+        times=np.concatenate((times[known], nows[answered])),
+        n_users=n_histories,
+        session_ids=session_ids,
+        session_gap=session_gap,
+    )
+    wanted = [requests[index].new_session for index in answered]
+    sequences, opens = _open_sessions(sequences, wanted, session_gap)
+    opens_session = np.ones(n_requests, dtype=np.bool_)  # without a known event, whatever comes is the first
+    opens_session[answered] = opens
+    skipped = np.bincount(owners[~known], minlength=n_requests)
+    return Histories(sequences, answered, opens_session, skipped)
+
+
+def _columns(requests: Sequence[Request]) -> list[tuple[Any, ...]]:
+    """Items, times and, where the events have them, sessions of all histories, one after the other."""
+    events = list(chain.from_iterable(request.history for request in requests))
+    # Sets of types and lengths: one pass each in C, where a test per event would take longer than all the rest.
+    are_tuples = all(issubclass(kind, tuple | list) for kind in set(map(type, events)))
+    widths = set(map(len, events)) if are_tuples else {0}
+    if not widths:
+        return [(), ()]
+    if len(widths) == 1 and widths <= {2, 3}:
+        return list(zip(*events, strict=True))
+    if widths == {2, 3}:
+        narrow, wide = ([r.name for r in requests if any(len(event) == n for event in r.history)] for n in (2, 3))
+        raise InputError(
+            f"{narrow[0]} has events without a session and {wide[0]} has events with one; name the session of all "
+            "events or of none"
+        )
+    for request in requests:
+        for event in request.history:
+            if not isinstance(event, tuple | list) or len(event) not in (2, 3):
+                raise InputError(
+                    f"{request.name} holds the event {event!r}; allowed: (item, time) or (item, time, session)"
+                )
+    raise AssertionError  # unreachable: one of the widths is neither 2 nor 3
+
+
+def _numbers(requests: Sequence[Request], items: Sequence[Any], item_ids: Mapping[Any, int]) -> NDArray[np.int64]:
+    """Internal ids of raw items, int64 ``[N]``; 0 for unknown ones."""
+    try:
+        found = list(map(item_ids.get, items))
+    except TypeError as error:
+        raise InputError(
+            f"an item of {requests[0].name} or a later one is no id ({error}); give texts or numbers"
+        ) from error
+    if None in found:  # unknown, or a number where the raw id is its text
+        found = [number or item_ids.get(str(item), 0) for number, item in zip(found, items, strict=True)]
+    return np.array(found, dtype=np.int64)
+
+
+def _seconds(requests: Sequence[Request], values: Sequence[Any], owners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Times of all events in seconds, int64 ``[N]``."""
+    if set(map(type, values)) <= {int}:  # the usual case, many times faster
+        try:
+            seconds = np.array(values, dtype=np.int64)
+        except OverflowError:
+            pass
+        else:
+            if (np.abs(seconds) <= LATEST_SECOND).all():
+                return seconds
+    pairs = zip(values, owners, strict=True)
+    return np.array([to_second(value, f"{requests[owner].name}: a time") for value, owner in pairs], dtype=np.int64)
+
+
+def _nows(requests: Sequence[Request], times: NDArray[np.int64], owners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The moment of every request, int64 ``[R]``."""
+    latest = np.full(len(requests), -LATEST_SECOND)
+    np.maximum.at(latest, owners, times)
+    nows = latest.copy()
+    for index, request in enumerate(requests):
+        if request.now is not None:
+            nows[index] = to_second(request.now, f"{request.name}: now")
+        if request.new_session not in (True, False, "auto"):
+            raise InputError(f"new_session is {request.new_session!r}; allowed: True, False or 'auto'")
+    for index in np.flatnonzero(nows < latest).tolist():
+        raise InputError(
+            f"{requests[index].name}: now is {nows[index]}, before its last event at {latest[index]}; "
+            "give a later now, or leave out what has not happened yet"
+        )
+    return nows
+
+
+def _open_sessions(
+    sequences: UserSequences, wanted: Sequence[NewSession], session_gap: int
+) -> tuple[UserSequences, NDArray[np.bool_]]:
+    """Number the sessions of the predicted rows: the latest one's, or the next; also which do open one."""
+    targets = sequences.offsets[1:] - 1
+    pairs = torch.stack((targets - 1, targets), dim=1).flatten()
+    silent = session_starts(np.repeat(np.arange(len(targets)), 2), sequences.times[pairs].numpy(), session_gap)[1::2]
+    opens = np.array(
+        [bool(gap) if want == "auto" else bool(want) for want, gap in zip(wanted, silent, strict=True)], dtype=np.bool_
+    )
+    sessions = sequences.sessions.clone()
+    sessions[targets] = sessions[targets - 1] + torch.from_numpy(opens)
+    return replace(sequences, sessions=sessions), opens

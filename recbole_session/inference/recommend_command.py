@@ -1,0 +1,151 @@
+"""``recbole-session recommend``: a file of answers for a file of histories, or for everyone in the dataset."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from recbole_session.errors import InputError
+from recbole_session.files import replacing
+
+if TYPE_CHECKING:
+    from recbole_session.inference.questions import Question
+    from recbole_session.inference.recommender import Recommender
+
+HELP = "recommend with a trained model, for a file of histories or for all users of its dataset"
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare which model answers, and where its dataset lies."""
+    parser.add_argument(
+        "--run", dest="run_folder", type=Path, required=True, metavar="RUN_FOLDER", help="folder of a trained model"
+    )
+    parser.add_argument("--data_path", type=Path, help="folder of the dataset's folder (default: the run's)")
+
+
+def add_moment_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare at which point of time to answer."""
+    parser.add_argument(
+        "--at",
+        choices=["end", "test"],
+        default="end",
+        help="of the dataset: after all that a user did (default), or at the run's test position",
+    )
+    parser.add_argument(
+        "--now", help="moment of the answer, seconds (UTC) or ISO 8601 (default: of a history's last event)"
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    add_run_arguments(parser)
+    parser.add_argument("--histories", type=Path, help=".csv or .jsonl of histories (default: the run's dataset)")
+    parser.add_argument("--output", type=Path, required=True, help=".csv, .jsonl or .parquet")
+    add_moment_arguments(parser)
+    parser.add_argument(
+        "--new_session",
+        choices=["auto", "yes", "no"],
+        default="auto",
+        help="whether the next item opens a session (default: by the silence before --now)",
+    )
+    parser.add_argument("--k", type=int, default=10, help="items per user (default: 10)")
+    parser.add_argument("--include_seen", action="store_true", help="items of the history may come again")
+    parser.add_argument("--among", type=Path, help="text file of raw item ids, one a line: recommend only these")
+    parser.add_argument("--batch_size", type=int, default=256, help="histories per forward pass (default: 256)")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Answer batch by batch; the output takes its name when it is whole."""
+    from recbole_session.inference.answers import answer_writer
+    from recbole_session.inference.recommender import load
+
+    if arguments.batch_size < 1:
+        raise InputError(f"batch_size is {arguments.batch_size}; allowed: a whole number from 1, e.g. 256")
+    among = read_among(arguments.among) if arguments.among else None
+    recommender = load(arguments.run_folder, device=arguments.device)
+    recommender.batch_size = arguments.batch_size
+    questions, total = find_questions(arguments, recommender)
+    if not arguments.output.parent.is_dir():
+        raise InputError(f"output: there is no folder {arguments.output.parent}; make it first")
+    facts: Counter[str] = Counter()
+    with (
+        replacing(arguments.output) as temporary,
+        answer_writer(temporary, arguments.output.suffix) as write,
+        tqdm(total=total, unit=" histories", disable=not sys.stderr.isatty()) as progress,
+    ):
+        for batch in in_batches(questions, arguments.batch_size):
+            answers = recommender.answer(
+                [question.request for question in batch],
+                [question.user for question in batch],
+                arguments.k,
+                not arguments.include_seen,
+                among,
+            )
+            write([(question.user, answer) for question, answer in zip(batch, answers, strict=True)])
+            facts.update(histories=len(answers), skipped=sum(answer.skipped for answer in answers))
+            facts.update(popular=sum(answer.source == "popular" for answer in answers))
+            progress.update(len(answers))
+    print(
+        f"{arguments.output}: {facts['histories']:,} histories; {facts['skipped']:,} events of unknown items were left "
+        f"out; {facts['popular']:,} histories held no known item and got the most popular ones"
+    )
+
+
+def find_questions(arguments: argparse.Namespace, recommender: Recommender) -> tuple[Iterator[Question], int | None]:
+    """Return the histories that the flags ask for, and how many they are, if that is known."""
+    from recbole_session.inference.questions import dataset_questions, parse_time, read_questions
+
+    now = None if arguments.now is None else parse_time(arguments.now, "now")
+    new_session: Any = {"auto": "auto", "yes": True, "no": False}[arguments.new_session]
+    if arguments.histories is not None:
+        if arguments.at == "test":
+            raise InputError("--at=test is a position in the run's dataset; leave out --at or --histories")
+        return read_questions(arguments.histories, now, new_session), None
+    if arguments.at == "test" and (now is not None or new_session != "auto"):
+        raise InputError(
+            "--at=test takes the moment and the session from the dataset; leave out --now and --new_session"
+        )
+    dataset = load_dataset(recommender, arguments.data_path)
+    shortest = 3 if arguments.at == "test" else 1
+    total = int((dataset.sequences.lengths >= shortest).sum())
+    return dataset_questions(dataset, arguments.at, now, new_session), total
+
+
+def load_dataset(recommender: Recommender, data_path: Path | None) -> Any:
+    """Return the run's dataset, built; ``data_path`` overrides where the run found it."""
+    from recbole_session.data.dataset import SessionDataset
+
+    config = recommender.config
+    if data_path is not None:
+        config["data_path"] = str(data_path / config["dataset"])
+    dataset = SessionDataset(config)
+    dataset.build()
+    return dataset
+
+
+def read_among(path: Path) -> list[str]:
+    """Read raw item ids, one a line."""
+    try:
+        items = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"among {path} cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}"
+        ) from error
+    if not items:
+        raise InputError(f"among {path} names no item; write raw item ids, one a line")
+    return items
+
+
+def in_batches(questions: Iterable[Question], size: int) -> Iterator[list[Question]]:
+    """Cut a stream into lists of ``size``."""
+    stream = iter(questions)
+    while batch := list(islice(stream, size)):
+        yield batch

@@ -1,0 +1,296 @@
+"""`Recommender`: raw histories in, raw recommendations out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_session.data.batches import lay_out_tokens, prefix_batch, token_batch
+from recbole_session.data.loaders import evaluation_transform
+from recbole_session.data.vocabulary import Vocabulary
+from recbole_session.errors import InputError
+from recbole_session.evaluator.ranking import item_scores
+from recbole_session.inference.histories import Histories, History, Item, NewSession, Request, Time, gather_histories
+from recbole_session.inference.loading import load_model
+from recbole_session.inference.recommendation import Recommendation
+from recbole_session.inference.top_items import best_items
+from recbole_session.model.session_bert4rec import mask_token, session_token
+
+K = TypeVar("K", str, int)
+
+
+class Recommender:
+    """A trained model that answers on raw ids; `load` makes it.
+
+    Attributes
+    ----------
+    model : nn.Module
+        In evaluation mode.
+    config : SessionConfig
+        Of the run.
+    vocabulary : Vocabulary
+    batch_size : int
+        Histories per forward pass.
+    """
+
+    def __init__(self, model: Any, config: Any, vocabulary: Vocabulary) -> None:
+        self.model, self.config, self.vocabulary = model, config, vocabulary
+        self.batch_size = 256
+        self.item_ids = {item: number for number, item in enumerate(vocabulary.items, start=1)}
+        self.user_ids = {user: number for number, user in enumerate(vocabulary.users, start=1)}
+        self._counts = torch.tensor([0, *vocabulary.item_counts], dtype=torch.float64)
+        self._transform = evaluation_transform(config)
+
+    @overload
+    def recommend(
+        self,
+        history: Mapping[K, History],
+        now: Time | Sequence[Time | None] | None = None,
+        *,
+        new_session: NewSession | Sequence[NewSession] = "auto",
+        k: int = 10,
+        exclude_seen: bool = True,
+        among: Sequence[Item] | None = None,
+    ) -> dict[K, Recommendation]: ...
+
+    @overload
+    def recommend(
+        self,
+        history: History,
+        now: Time | None = None,
+        *,
+        new_session: NewSession = "auto",
+        k: int = 10,
+        exclude_seen: bool = True,
+        among: Sequence[Item] | None = None,
+        user: Item | None = None,
+    ) -> Recommendation: ...
+
+    @overload
+    def recommend(
+        self,
+        history: Sequence[History],
+        now: Time | Sequence[Time | None] | None = None,
+        *,
+        new_session: NewSession | Sequence[NewSession] = "auto",
+        k: int = 10,
+        exclude_seen: bool = True,
+        among: Sequence[Item] | None = None,
+        user: Sequence[Item | None] | None = None,
+    ) -> list[Recommendation]: ...
+
+    def recommend(
+        self,
+        history: Any,
+        now: Any = None,
+        *,
+        new_session: Any = "auto",
+        k: int = 10,
+        exclude_seen: bool = True,
+        among: Sequence[Item] | None = None,
+        user: Any = None,
+    ) -> Any:
+        """Recommend what comes next after a history, or after each of several.
+
+        Parameters
+        ----------
+        history : list of tuple, list of such lists, or dict of such lists by user
+            Events ``(item, time)`` in any order, with raw ids. Where the training data had sessions of its
+            own, events may be ``(item, time, session)``; else a session ends with a silence of more than the
+            run's ``session_gap``. Times are seconds (Unix, UTC) or datetimes (UTC if they name no zone).
+            Events of unknown items are left out and counted.
+        now : int or datetime, optional
+            The moment of the recommendation, of one for all histories or of each; by default that of the last
+            event.
+        new_session : bool or "auto"
+            Whether the user opens a new session now. ``"auto"``: if ``now`` is further than ``session_gap``
+            from the last event. Models without session features answer the same either way.
+        k : int
+            How many items.
+        exclude_seen : bool
+            Leave out the items of the history.
+        among : list, optional
+            Recommend only these items; those the model does not know are left out.
+        user : optional
+            Raw id, for models that learn a vector per user; a user unknown or not named is an average one.
+            The keys of a dict do the same.
+
+        Returns
+        -------
+        Recommendation, list of Recommendation, or dict of Recommendation by user
+
+        Raises
+        ------
+        InputError
+            For a history, a time or an argument that is none.
+        """
+        if isinstance(history, Mapping):
+            answers = self._answer_several(
+                list(history.values()), now, new_session, list(history), k, exclude_seen, among
+            )
+            return dict(zip(history, answers, strict=True))
+        if not isinstance(history, Sequence) or isinstance(history, str):
+            raise InputError(f"history is a {type(history).__name__}; allowed: a list of (item, time), or several")
+        if history and all(_is_history(part) for part in history):
+            return self._answer_several(history, now, new_session, user, k, exclude_seen, among)
+        return self.answer([Request(history, now, new_session)], [user], k, exclude_seen, among)[0]
+
+    def _answer_several(
+        self,
+        histories: Sequence[History],
+        now: Any,
+        new_session: Any,
+        users: Any,
+        k: int,
+        exclude_seen: bool,
+        among: Any,
+    ) -> list[Recommendation]:
+        nows, sessions, users = (
+            _one_each(value, len(histories), name)
+            for value, name in ((now, "now"), (new_session, "new_session"), (users, "user"))
+        )
+        names = [
+            f"history {place}" if user is None else f"the history of user {user!r}" for place, user in enumerate(users)
+        ]
+        requests = [Request(*parts) for parts in zip(histories, nows, sessions, names, strict=True)]
+        return self.answer(requests, users, k, exclude_seen, among)
+
+    def answer(
+        self,
+        requests: Sequence[Request],
+        users: Sequence[Item | None],
+        k: int = 10,
+        exclude_seen: bool = True,
+        among: Sequence[Item] | None = None,
+    ) -> list[Recommendation]:
+        """Answer requests, `batch_size` at a time; arguments as in `recommend`."""
+        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+            raise InputError(f"k is {k!r}; allowed: a whole number from 1, e.g. 10")
+        allowed = self._allowed(among)
+        answers: list[Recommendation] = []
+        for start in range(0, len(requests), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            answers += self._answer_batch(requests[part], users[part], k, exclude_seen, allowed)
+        return answers
+
+    def _allowed(self, among: Sequence[Item] | None) -> Tensor:
+        """Which items may be recommended, bool ``[n_items]``."""
+        allowed = torch.ones(self.vocabulary.n_items, dtype=torch.bool)
+        if among is not None:
+            if isinstance(among, str):
+                raise InputError(f"among is {among!r}; allowed: a list of raw item ids")
+            known = [self.item_ids[str(item)] for item in among if str(item) in self.item_ids]
+            if not known:
+                raise InputError(f"among names {len(among)} items and the model knows none of them; name its raw ids")
+            allowed[:] = False
+            allowed[known] = True
+        allowed[0] = False  # padding
+        return allowed
+
+    def _answer_batch(
+        self, requests: Sequence[Request], users: Sequence[Item | None], k: int, exclude_seen: bool, allowed: Tensor
+    ) -> list[Recommendation]:
+        histories = gather_histories(requests, self.item_ids, self.config["session_gap"])
+        k = min(k, self.vocabulary.n_items - 1)
+        items = torch.zeros(len(requests), k, dtype=torch.int64)
+        scores = torch.empty(len(requests), k, dtype=torch.float64)
+        if len(histories.answered) < len(requests):
+            items[:], scores[:] = best_items(self._counts.masked_fill(~allowed, float("-inf"))[None], k)
+        if len(histories.answered):
+            answered = torch.from_numpy(histories.answered)
+            found = self.scores(histories, [users[index] for index in histories.answered])
+            found[:, ~allowed.to(found.device)] = float("-inf")
+            if exclude_seen:
+                owners = torch.arange(len(answered)).repeat_interleave(histories.sequences.lengths)
+                found[owners, histories.sequences.items] = float("-inf")
+            best, values = best_items(found, k)
+            items[answered], scores[answered] = best.cpu(), values.double().cpu()
+        return self._tell(items, scores, histories)
+
+    def _tell(self, items: Tensor, scores: Tensor, histories: Histories) -> list[Recommendation]:
+        """Turn tensors ``[R, k]`` into recommendations by raw id."""
+        by_model = set(histories.answered.tolist())
+        names = self.vocabulary.items
+        counts = (scores > float("-inf")).sum(1).tolist()
+        return [
+            Recommendation(
+                items=[names[item - 1] for item in row[:count]],
+                scores=values[:count],
+                source="model" if index in by_model else "popular",
+                new_session=bool(histories.opens_session[index]),
+                skipped=int(histories.skipped[index]),
+            )
+            for index, (row, values, count) in enumerate(zip(items.tolist(), scores.tolist(), counts, strict=True))
+        ]
+
+    @torch.no_grad()
+    def scores(self, histories: Histories, users: Sequence[Item | None]) -> Tensor:
+        """Scores of all items after each of ``n`` histories, ``[n, n_items]``; column 0 is padding."""
+        batch = self.batch(histories, users).to(self.config["device"])
+        return item_scores(self.model, batch, self.vocabulary.n_items, self.config["ITEM_ID_FIELD"])
+
+    def batch(
+        self, histories: Histories, users: Sequence[Item | None], features: Sequence[str] | None = None
+    ) -> Interaction:
+        """Cut the model's input from histories, as `SessionDataset` cuts it for the evaluation.
+
+        ``features``, by default the run's ``session_features``, says whether there are session tokens.
+        """
+        features = (self.config["session_features"] or ()) if features is None else features
+        sequences, targets = histories.sequences, histories.targets
+        rows = torch.arange(len(targets))
+        columns = {
+            self.config["USER_ID_FIELD"]: torch.tensor([self.user_ids.get(str(user), 0) for user in users]),
+            self.config["ITEM_ID_FIELD"]: torch.zeros_like(targets),
+        }
+        if getattr(self.config["model_class"], "batch_layout", "prefix") == "tokens":
+            n_items = self.vocabulary.n_items
+            token = session_token(n_items) if "ST" in features else None
+            tokens, places = lay_out_tokens(sequences, token)
+            length = self.config["MAX_ITEM_LIST_LENGTH"]
+            columns.update(token_batch(tokens, rows, places[targets] + 1, length, mask_token(n_items)))
+        else:
+            columns.update(prefix_batch(self.config, sequences, rows, targets))
+        return self._transform(self, Interaction(columns))
+
+
+def _is_history(part: Any) -> bool:
+    """Whether this is a list of events, not an event."""
+    if not isinstance(part, Sequence) or isinstance(part, str):
+        return False
+    return not part or (isinstance(part[0], Sequence) and not isinstance(part[0], str))
+
+
+def _one_each(value: Any, count: int, name: str) -> list[Any]:
+    """Spread one value for all over ``count`` histories, or check that there is one for each."""
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
+        return [value] * count
+    if len(value) != count:
+        raise InputError(f"{name} has {len(value)} values for {count} histories; give one for all, or one for each")
+    return list(value)
+
+
+def load(run_folder: str | Path, model: type | None = None, device: str | torch.device = "cpu") -> Recommender:
+    """Load a trained model to recommend with, without its dataset.
+
+    Parameters
+    ----------
+    run_folder : path
+        What ``run_session`` returned as ``run_folder``.
+    model : type, optional
+        The model class, if it is none of the project's or RecBole's.
+    device : str or torch.device
+        Where to compute.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no run.
+    """
+    return Recommender(*load_model(run_folder, model, device))
