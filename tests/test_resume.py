@@ -79,20 +79,22 @@ def test_killed_at_a_random_moment_and_resumed(attempt: int, tmp_path: Path) -> 
     """RECBOLE_SESSION_KILLS=20 kills twenty runs instead of three."""
     keys = {"hidden_dropout_prob": 0.1, "epochs": 12}
     whole = uninterrupted(tmp_path, "SessionBERT4Rec", **keys)
-    steps = re.findall(r"^\S+ ([0-9:,]+) ", (whole / "run.log").read_text(encoding="utf-8"), re.MULTILINE)
-    begin, end = (float(step[6:].replace(",", ".")) for step in (steps[0], steps[-1]))
-    generator = np.random.default_rng(attempt)
-    values = keys_of(tmp_path, **keys)
-    process = start(arguments("SessionBERT4Rec", values))
-    while not list(tmp_path.glob("saved/toy/*/config.yaml")):
+    log = (whole / "run.log").read_text(encoding="utf-8")
+    begin, end = (
+        re.findall(pattern, log)[-1] for pattern in (r":([0-9,]+) INFO epoch 0 training", r":([0-9,]+) INFO results")
+    )
+    seconds = (float(end.replace(",", ".")) - float(begin.replace(",", "."))) % 60
+    process = start(arguments("SessionBERT4Rec", keys_of(tmp_path, **keys)))
+    # A fresh process spends its first second on imports: the clock starts when the first epoch is over.
+    while not any("epoch 0 training" in log.read_text() for log in tmp_path.glob("saved/toy/*/run.log")):
         assert process.is_alive()
-        time.sleep(0.002)
-    time.sleep(generator.uniform(0, 1) * ((end - begin) % 60))
+        time.sleep(0.001)
+    time.sleep(np.random.default_rng(attempt).uniform(0, seconds))
     process.kill()
     process.join()
     folder = only_run(tmp_path)
     if not (folder / "result.json").exists():
-        run_session("SessionBERT4Rec", "toy", config_dict=values, resume=True)
+        run_session("SessionBERT4Rec", "toy", config_dict=keys_of(tmp_path, **keys), resume=True)
     assert outcome(folder) == outcome(whole)
     assert not list(folder.glob(".*"))
 
