@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recbole_session.data.dataset import SessionDataset
+from recbole_session.data.splits import leave_one_out
 from recbole_session.distributed import gather_rows, process_count
 from recbole_session.errors import InputError
 from recbole_session.evaluator.candidates import build_negatives
@@ -72,6 +73,7 @@ class RankingEvaluator:
             for name, array in negatives.items()
         }
         self.metrics = RankMetrics(config, dataset.item_num, dataset.training_items())
+        self._check_candidates(dataset)
 
     @torch.no_grad()
     def evaluate(
@@ -84,7 +86,7 @@ class RankingEvaluator:
         Raises
         ------
         InputError
-            If there is no batch, or a set holds too few candidates for a metric to mean something.
+            If there is no batch.
         """
         model.eval()
         widths = [2 + self._n_top_items(name) for name in candidate_sets]
@@ -98,8 +100,6 @@ class RankingEvaluator:
         blocks = dict(zip(candidate_sets, rows[:, 2:].split(widths, dim=1), strict=True))
         ranks = {name: block[:, 0] for name, block in blocks.items()}
         counts = {name: block[:, 1] for name, block in blocks.items()}
-        for name in candidate_sets:
-            self._check_size(name, int(counts[name].min()))
         metrics = {
             name: self.metrics(ranks[name], counts[name], block[:, 2:] if self.metrics.needs_items else None)
             for name, block in blocks.items()
@@ -125,12 +125,25 @@ class RankingEvaluator:
         n_candidates = self.n_items - 1 if table is None else table.size(1) + 1
         return min(self.metrics.max_k, n_candidates) if self.metrics.needs_items else 0
 
-    def _check_size(self, name: str, smallest: int) -> None:
-        """Refuse sets in which a target has no rival, or in which lists of ``topk`` items cannot be filled."""
-        if smallest < 2:
-            raise InputError(f"candidate set {name!r} has no negative for at least one user; leave it out or add some")
-        if self.metrics.needs_items and smallest < self.metrics.max_k:
-            raise InputError(
-                f"topk is {self.metrics.max_k}, but candidate set {name!r} has only {smallest} candidates for at least "
-                "one user, too few for metrics of recommended items; lower topk or raise num_negatives"
-            )
+    def _check_candidates(self, dataset: SessionDataset) -> None:
+        """Refuse sets in which a target has no rival, or in which lists of ``topk`` items cannot be filled.
+
+        A metric would then be won for nothing. The smallest set is looked for among the users of the test split.
+        """
+        users, test_rows = leave_one_out(dataset.sequences)["test"]
+        targets = dataset.sequences.items[test_rows].unsqueeze(1)
+        for name, table in self.negatives.items():
+            if table is None:
+                smallest = self.n_items - 1
+            else:
+                negatives = table[users]
+                smallest = int(((negatives != 0) & (negatives != targets)).sum(1).min()) + 1 if len(users) else 2
+            if smallest < 2:
+                raise InputError(
+                    f"candidate set {name!r} has no negative for at least one user; leave it out or add some"
+                )
+            if self.metrics.needs_items and smallest < self.metrics.max_k:
+                raise InputError(
+                    f"topk is {self.metrics.max_k}, but candidate set {name!r} has only {smallest} candidates for at "
+                    "least one user, too few for metrics of recommended items; lower topk or raise num_negatives"
+                )
