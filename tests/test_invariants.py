@@ -104,8 +104,13 @@ def test_no_leak_and_negatives_outside_the_history(rows: list[Row]) -> None:
             try:
                 check_batches(SessionConfig(model, "toy", config_dict=keys_of(Path(folder), model)), rows)
             except InputError as error:
+                by_user = histories(rows).values()
+                if "has no negative" in str(error):  # a user who knows the whole catalogue
+                    n_items = len({item for _, item, _ in rows})
+                    assert any(len(items) >= 3 and len(set(items)) == n_items for items in by_user)
+                    continue
                 assert "nothing to learn from" in str(error)
-                assert max(map(len, histories(rows).values())) < 2
+                assert max(map(len, by_user)) < 2
 
 
 def check_batches(config: SessionConfig, rows: list[Row]) -> None:

@@ -131,13 +131,15 @@ class RankingEvaluator:
         A metric would then be won for nothing. The smallest set is looked for among the users of the test split.
         """
         users, test_rows = leave_one_out(dataset.sequences)["test"]
+        if not len(users):
+            return
         targets = dataset.sequences.items[test_rows].unsqueeze(1)
         for name, table in self.negatives.items():
             if table is None:
                 smallest = self.n_items - 1
             else:
                 negatives = table[users]
-                smallest = int(((negatives != 0) & (negatives != targets)).sum(1).min()) + 1 if len(users) else 2
+                smallest = int(((negatives != 0) & (negatives != targets)).sum(1).min()) + 1
             if smallest < 2:
                 raise InputError(
                     f"candidate set {name!r} has no negative for at least one user; leave it out or add some"
