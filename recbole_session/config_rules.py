@@ -216,14 +216,14 @@ def _rule_of_default(default: object) -> Rule | None:
     return None
 
 
-def check_combination(values: Mapping[str, Any], max_metric_k: Collection[int]) -> None:
+def check_combination(values: Mapping[str, Any], topk: Collection[int]) -> None:
     """Refuse values that are allowed each but not together.
 
     Parameters
     ----------
     values : Mapping
         All keys with their final values.
-    max_metric_k : Collection of int
+    topk : Collection of int
         The values of ``topk``.
 
     Raises
@@ -245,7 +245,7 @@ def check_combination(values: Mapping[str, Any], max_metric_k: Collection[int]) 
             f"allowed: one of eval_candidates, {', '.join(candidates)}"
         )
     metrics = [metric.lower() for metric in values["metrics"]]
-    allowed = [metric if metric == "gauc" else f"{metric}@{k}" for metric in metrics for k in max_metric_k]
+    allowed = [metric if metric == "gauc" else f"{metric}@{k}" for metric in metrics for k in topk]
     if str(values["valid_metric"]).lower() not in allowed:
         raise InputError(
             f"valid_metric is {values['valid_metric']!r}; "

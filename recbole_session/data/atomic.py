@@ -68,9 +68,39 @@ def read_columns(
             quoting=3,
         )
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} does not fit its header: {' '.join(str(error).split())}") from error
+        where = _first_bad_number(path, fields, wanted, separator, encoding) or " ".join(str(error).split())
+        raise InputError(f"{path} does not fit its header: {where}") from error
     _check_row_width(path, len(fields), separator, encoding)
     return frame[[name for name in fields if name in wanted]]
+
+
+def _first_bad_number(
+    path: Path, fields: dict[str, str], wanted: Collection[str], separator: str, encoding: str | None
+) -> str:
+    """Words for the first value of a float column that is no number, or nothing where that is not the matter."""
+    floats = [name for name in fields if name in wanted and fields[name] == "float"]
+    try:
+        frame = pd.read_csv(
+            path,
+            sep=separator,
+            encoding=encoding or "utf-8",
+            header=None,
+            skiprows=1,
+            names=list(fields),
+            index_col=False,
+            usecols=floats,
+            dtype="str",
+            keep_default_na=False,
+            quoting=3,
+        )
+    except (ValueError, UnicodeDecodeError):
+        return ""
+    for name in floats:
+        is_bad = (pd.to_numeric(frame[name], errors="coerce").isna() & (frame[name] != "")).to_numpy()
+        if is_bad.any():
+            row = int(is_bad.argmax())
+            return f"line {row + 2}: {name} is {frame[name].iloc[row]!r}; it must be a number"
+    return ""
 
 
 def _check_row_width(path: Path, n_columns: int, separator: str, encoding: str | None) -> None:

@@ -126,7 +126,7 @@ HEADER = "user_id:token\titem_id:token\ttimestamp:float"
         ("user_id:token\titem_id:token", [("u", "i", 1)], "no column 'timestamp'"),
         (HEADER, [("u", "i", 1, 9)], "line 2 has 4 columns; the header names 3"),
         (HEADER, [("u", "i", 1), ("u", "j", "")], "line 3: timestamp is missing"),
-        (HEADER, [("u", "i", "soon")], "does not fit its header"),
+        (HEADER, [("u", "i", 1), ("u", "j", "soon")], "line 3: timestamp is 'soon'; it must be a number"),
         (HEADER, [("u", "i", 978_300_760_000)], "write seconds, not milliseconds"),
         (HEADER, [], "no rows left"),
         (HEADER, [("u", "i", 1), ("v", "j", 2)], "no user with two interactions"),
