@@ -1,0 +1,1 @@
+"""Many runs: compare, test for significance, report, tune."""

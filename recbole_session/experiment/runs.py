@@ -1,0 +1,94 @@
+"""What a comparison is made of: finished runs, read back from their folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+CONTEXTS = ("told", "inferred", "withheld")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run whose folder holds its results.
+
+    Attributes
+    ----------
+    name : str
+        The row of the table it belongs to, e.g. ``SessionBERT4Rec [ST, SSE]``; runs that differ in their seed
+        alone share it.
+    seed : int
+    folder : Path
+    result : Mapping
+        The content of ``result.json``.
+    """
+
+    name: str
+    seed: int
+    folder: Path
+    result: Mapping[str, Any]
+
+    def ranks(self, context: str = "told") -> pd.DataFrame:
+        """Ranks of the test split, a row per user.
+
+        Parameters
+        ----------
+        context : str
+            What the model knew of the next interaction: ``told`` (``ranks.csv``), or, where the context audit
+            has been made, ``inferred`` or ``withheld`` (``ranks-<context>.csv``).
+
+        Returns
+        -------
+        DataFrame
+            Columns ``user_id`` and ``item_id`` (raw tokens, str), and for every candidate set ``rank_<set>``
+            (1 is best) and ``candidates_<set>``.
+        """
+        file = "ranks.csv" if context == "told" else f"ranks-{context}.csv"
+        return pd.read_csv(self.folder / file, dtype={"user_id": str, "item_id": str}, keep_default_na=False)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs to be compared.
+
+    Attributes
+    ----------
+    name : str
+        Of the preset or the YAML file.
+    dataset : str
+    names : tuple of str
+        Rows of the table, in order.
+    baseline : str
+        One of ``names``, against which the others are tested.
+    runs : tuple of FinishedRun
+    failures : Mapping
+        By ``(name, seed)``: why a run has no result.
+    sweep_key : str or None
+        The key that is swept (Figure 2 of the paper), e.g. ``max_session_segments``.
+    sweep_values : Mapping
+        By row: the value of ``sweep_key``; rows that are not here are drawn as horizontal lines.
+    """
+
+    name: str
+    dataset: str
+    names: tuple[str, ...]
+    baseline: str
+    runs: tuple[FinishedRun, ...]
+    failures: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    sweep_key: str | None = None
+    sweep_values: Mapping[str, float] = field(default_factory=dict)
+
+    def runs_of(self, name: str) -> list[FinishedRun]:
+        """Runs of one row, by seed."""
+        return sorted((run for run in self.runs if run.name == name), key=lambda run: run.seed)
+
+
+def read_run(name: str, folder: Path) -> FinishedRun:
+    """Read the finished run in ``folder`` as one of the row ``name``."""
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return FinishedRun(name, result["seed"], folder, result)
