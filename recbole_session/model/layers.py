@@ -1,6 +1,6 @@
 """The Transformer encoder of SessionBERT4Rec, read from top to bottom.
 
-Shapes: ``B`` sequences, ``L`` tokens, ``d`` hidden size, ``h`` heads, ``d_T`` temporal dimension.
+Shapes: ``B`` sequences, ``L`` tokens, ``Q`` of them asking, ``d`` hidden size, ``h`` heads, ``d_T`` temporal dimension.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from recbole_session.model.dropout import Dropout
 
 
 class TemporalEncoding(nn.Module):
@@ -38,6 +40,27 @@ class TemporalEncoding(nn.Module):
         return torch.cos(phases).to(self.frequencies.dtype)
 
 
+def take(states: Tensor, places: Tensor | None) -> Tensor:
+    """States at some positions of each row.
+
+    Parameters
+    ----------
+    states : Tensor
+        ``[B, L, d]``.
+    places : Tensor or None
+        int64 ``[B, Q]``, positions; None for all of them.
+
+    Returns
+    -------
+    Tensor
+        ``[B, Q, d]``.
+    """
+    if places is None:
+        return states
+    first = states.size(1) * torch.arange(states.size(0), device=states.device).unsqueeze(1)  # [B, 1]
+    return states.flatten(0, 1).index_select(0, (first + places).flatten()).unflatten(0, places.shape)
+
+
 class SelfAttention(nn.Module):
     """Bidirectional self-attention, temporal (equation 2 of the paper) where ``temporal_dim`` > 0.
 
@@ -49,65 +72,98 @@ class SelfAttention(nn.Module):
     def __init__(self, hidden_size: int, n_heads: int, dropout: float, temporal_dim: int) -> None:
         super().__init__()
         self.n_heads = n_heads
-        self.dropout = dropout
+        self.dropout = Dropout(dropout)
         self.query = nn.Linear(hidden_size, hidden_size)
         self.key = nn.Linear(hidden_size, hidden_size)
         self.value = nn.Linear(hidden_size, hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
         self.temporal = nn.Linear(temporal_dim, temporal_dim) if temporal_dim else None
 
-    def forward(self, states: Tensor, key_bias: Tensor, temporal: Tensor | None, n_queries: int) -> Tensor:
-        """Attend from the last ``n_queries`` positions to all of them.
+    def forward(
+        self, states: Tensor, key_bias: Tensor, temporal: Tensor | None, queries: Tensor | None = None
+    ) -> Tensor:
+        """Attend from the positions ``queries`` to all.
 
         Parameters
         ----------
         states : Tensor
             ``[B, L, d]``.
         key_bias : Tensor
-            ``[B, 1, 1, L]``, 0 at tokens and -inf at padding.
+            ``[B, 1, L]``, 0 at tokens and -inf at padding.
         temporal : Tensor or None
             Temporal encoding ``[B, L, d_T]``.
-        n_queries : int
-            ``Q``, how many of the last positions ask.
+        queries : Tensor or None
+            int64 ``[B, Q]``, the positions that ask; None for all of them, in order.
 
         Returns
         -------
         Tensor
             ``[B, Q, d]``.
         """
-        query, key, value = self._project(states, temporal, n_queries)
+        value = self._heads(self.value(states))  # [B, h, L, d_head]
+        # On a CPU torch's fused attention is no faster, and has no dropout.
+        attend = self._spelled_out if states.device.type == "cpu" else self._fused
+        context = attend(value, *self._project(states, temporal, queries), key_bias)  # [B, h, Q, d_head]
+        return self.output(context.transpose(1, 2).flatten(2))
+
+    def weights(
+        self, states: Tensor, key_bias: Tensor, temporal: Tensor | None, queries: Tensor | None = None
+    ) -> Tensor:
+        """How much each position is attended to, ``[B, h, Q, L]``, rows summing to 1; arguments as in `forward`."""
+        return self._weights(*self._project(states, temporal, queries), key_bias)
+
+    def _project(
+        self, states: Tensor, temporal: Tensor | None, queries: Tensor | None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+        """Queries ``[B, h, Q, d_head]``, keys ``[B, h, L, d_head]`` and what TSA adds to both, ``[B, Q or L, d_T]``."""
+        query, key = self._heads(self.query(take(states, queries))), self._heads(self.key(states))
+        if self.temporal is None or temporal is None:
+            return query, key, None
+        extra = self.temporal(temporal)
+        return query, key, (take(extra, queries), extra)
+
+    def _heads(self, states: Tensor) -> Tensor:
+        return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # [B, L, d] -> [B, h, L, d_head]
+
+    def _weights(self, query: Tensor, key: Tensor, extra: tuple[Tensor, Tensor] | None, key_bias: Tensor) -> Tensor:
+        shape = (*query.shape[:3], key.size(2))  # [B, h, Q, L]
+        width, shared = query.size(-1), key_bias
+        if extra is not None:
+            # The temporal part of the product is the same for every head: it is computed once.
+            width, shared = width + extra[1].size(-1), torch.baddbmm(key_bias, extra[0], extra[1].transpose(1, 2))
+        logits = torch.baddbmm(
+            shared.unsqueeze(1).expand(shape).flatten(0, 1),
+            query.flatten(0, 1),
+            key.flatten(0, 1).transpose(1, 2),
+            beta=width**-0.5,
+            alpha=width**-0.5,
+        )  # [B h, Q, L]
+        return logits.softmax(-1).view(shape)
+
+    def _spelled_out(
+        self, value: Tensor, query: Tensor, key: Tensor, extra: tuple[Tensor, Tensor] | None, key_bias: Tensor
+    ) -> Tensor:
+        return self.dropout(self._weights(query, key, extra, key_bias)) @ value
+
+    def _fused(
+        self, value: Tensor, query: Tensor, key: Tensor, extra: tuple[Tensor, Tensor] | None, key_bias: Tensor
+    ) -> Tensor:
         d_head = value.size(-1)
-        # torch's fused kernels want values as wide as keys: zeros are added here and cut off below.
-        value = F.pad(value, (0, key.size(-1) - d_head)) if key.size(-1) > d_head else value
+        if extra is not None:
+            query, key = (
+                torch.cat((part, more.unsqueeze(1).expand(-1, self.n_heads, -1, -1)), dim=-1)
+                for part, more in zip((query, key), extra, strict=True)
+            )  # [B, h, Q or L, d_head + d_T]
+            # The kernels want values as wide as keys: zeros are added here and cut off below.
+            value = F.pad(value, (0, key.size(-1) - d_head))
         context = F.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask=key_bias.expand(-1, -1, n_queries, -1),
-            dropout_p=self.dropout if self.training else 0.0,
+            attn_mask=key_bias.unsqueeze(1).expand(-1, -1, query.size(2), -1),
+            dropout_p=self.dropout.probability if self.training else 0.0,
         )  # scaled by the square root of the key's width
-        context = context[..., :d_head].transpose(1, 2).flatten(2)  # [B, Q, d]
-        return self.output(context)
-
-    def weights(self, states: Tensor, key_bias: Tensor, temporal: Tensor | None, n_queries: int) -> Tensor:
-        """How much each position is attended to, ``[B, h, Q, L]``, rows summing to 1; arguments as in `forward`."""
-        query, key, _ = self._project(states, temporal, n_queries)
-        logits = query @ key.transpose(-1, -2) / key.size(-1) ** 0.5  # [B, h, Q, L]
-        return (logits + key_bias).softmax(-1)
-
-    def _project(self, states: Tensor, temporal: Tensor | None, n_queries: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries of the last ``n_queries`` positions, keys and values of all, heads apart."""
-        query = self._heads(self.query(states[:, -n_queries:]))  # [B, h, Q, d_head]
-        key = self._heads(self.key(states))  # [B, h, L, d_head]
-        value = self._heads(self.value(states))  # [B, h, L, d_head]
-        if self.temporal is not None and temporal is not None:
-            extra = self.temporal(temporal).unsqueeze(1).expand(-1, self.n_heads, -1, -1)  # [B, h, L, d_T]
-            query = torch.cat((query, extra[:, :, -n_queries:]), dim=-1)  # [B, h, Q, d_head + d_T]
-            key = torch.cat((key, extra), dim=-1)  # [B, h, L, d_head + d_T]
-        return query, key, value
-
-    def _heads(self, states: Tensor) -> Tensor:
-        return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # [B, L, d] -> [B, h, L, d_head]
+        return context[..., :d_head]
 
 
 class EncoderLayer(nn.Module):
@@ -130,13 +186,15 @@ class EncoderLayer(nn.Module):
         self.feed_forward = nn.Sequential(
             nn.Linear(hidden_size, inner_size),
             nn.GELU(approximate="tanh"),
-            nn.Dropout(hidden_dropout),
+            Dropout(hidden_dropout),
             nn.Linear(inner_size, hidden_size),
         )
-        self.dropout = nn.Dropout(hidden_dropout)
+        self.dropout = Dropout(hidden_dropout)
 
-    def forward(self, states: Tensor, key_bias: Tensor, temporal: Tensor | None, n_queries: int) -> Tensor:
-        """``[B, L, d]`` -> ``[B, n_queries, d]``; arguments as in `SelfAttention.forward`."""
-        attended = self.attention(self.attention_norm(states), key_bias, temporal, n_queries)
-        states = states[:, -n_queries:] + self.dropout(attended)
+    def forward(
+        self, states: Tensor, key_bias: Tensor, temporal: Tensor | None, queries: Tensor | None = None
+    ) -> Tensor:
+        """``[B, L, d]`` -> ``[B, Q, d]``; arguments as in `SelfAttention.forward`."""
+        attended = self.attention(self.attention_norm(states), key_bias, temporal, queries)
+        states = take(states, queries) + self.dropout(attended)
         return states + self.dropout(self.feed_forward(self.feed_forward_norm(states)))

@@ -13,6 +13,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recbole_session.model.dropout import Dropout
 from recbole_session.model.layers import EncoderLayer, TemporalEncoding
 
 PADDING = 0
@@ -107,6 +108,26 @@ def length_sorted_pieces(item_seq: Tensor, piece_size: int = 16) -> list[tuple[T
     return [(rows, max(int(piece_lengths[-1]), 1)) for rows, piece_lengths in pieces]
 
 
+def chosen_places(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions of the chosen items, a row per sequence.
+
+    Parameters
+    ----------
+    chosen : Tensor
+        bool ``[B, L]``, True at chosen positions.
+
+    Returns
+    -------
+    places : Tensor
+        int64 ``[B, Q]`` with ``Q`` the most that a row has, at least 1: its positions in order, then any others.
+    is_chosen : Tensor
+        bool ``[B, Q]``, True where ``places`` names a chosen position.
+    """
+    most = max(int(chosen.sum(1).max()), 1)
+    places = chosen.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
+    return places, chosen.gather(1, places)
+
+
 class SessionBERT4Rec(SequentialRecommender):
     """BERT4Rec with any subset of the three session methods; ``session_features: []`` is plain BERT4Rec.
 
@@ -142,7 +163,7 @@ class SessionBERT4Rec(SequentialRecommender):
         # Row 0 is padding; without SSE it is the only row and stays unused, as in the paper's counts.
         self.segment_embedding = nn.Embedding(self.max_session_segments + 1, hidden_size, padding_idx=PADDING)
         self.temporal_encoding = TemporalEncoding(temporal_dim) if temporal_dim else None
-        self.dropout = nn.Dropout(config["hidden_dropout_prob"])
+        self.dropout = Dropout(config["hidden_dropout_prob"])
         self.layers = nn.ModuleList(
             EncoderLayer(
                 hidden_size=hidden_size,
@@ -168,31 +189,35 @@ class SessionBERT4Rec(SequentialRecommender):
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             nn.init.zeros_(module.weight[module.padding_idx])
 
-    def encode(self, item_seq: Tensor, session_seq: Tensor, time_seq: Tensor, last_only: bool = False) -> Tensor:
-        """Hidden states of all positions ``[B, L, d]``, or of the last one alone ``[B, 1, d]``.
+    def encode(self, item_seq: Tensor, session_seq: Tensor, time_seq: Tensor, queries: Tensor | None = None) -> Tensor:
+        """Hidden states of the last layer.
 
         Parameters
         ----------
         item_seq, session_seq, time_seq : Tensor
             int64 ``[B, L]``: tokens, session numbers, seconds (Unix UTC). ``L`` may be smaller than
             ``MAX_ITEM_LIST_LENGTH``: the most recent position always takes the last position embedding.
-        last_only : bool
-            Compute the last layer for the last position only.
+        queries : Tensor or None
+            int64 ``[B, Q]``, the positions whose states are wanted: the last layer is computed for them alone.
+            None for all of them, in order.
+
+        Returns
+        -------
+        Tensor
+            ``[B, Q, d]``.
         """
         is_token = item_seq != PADDING  # [B, L]
-        length = item_seq.size(1)
-        states = self.item_embedding(item_seq) + self.position_embedding.weight[-length:]  # [B, L, d]
+        states = self.item_embedding(item_seq) + self.position_embedding.weight[-item_seq.size(1) :]  # [B, L, d]
         if self.max_session_segments:
             segments = session_segments(session_seq, is_token, self.max_session_segments)
             states = states + self.segment_embedding(segments)
         states = self.dropout(states)
         key_bias = torch.zeros(item_seq.shape, dtype=states.dtype, device=states.device)
-        key_bias = key_bias.masked_fill(~is_token, float("-inf"))[:, None, None]  # [B, 1, 1, L]
+        key_bias = key_bias.masked_fill(~is_token, float("-inf")).unsqueeze(1)  # [B, 1, L]
         temporal = None if self.temporal_encoding is None else self.temporal_encoding(time_seq)
-        for index, layer in enumerate(self.layers, start=1):
-            n_queries = 1 if last_only and index == len(self.layers) else length
-            states = layer(states, key_bias, temporal, n_queries)
-        return states
+        for layer in self.layers[:-1]:
+            states = layer(states, key_bias, temporal)
+        return self.layers[-1](states, key_bias, temporal, queries)
 
     def hide_items(self, interaction: Any) -> dict[str, Tensor]:
         """Draw the cloze task of a batch, ``masked_seq`` and ``chosen`` ``[B, L]``, see `mask_items`."""
@@ -211,18 +236,19 @@ class SessionBERT4Rec(SequentialRecommender):
         states, targets = [], []
         for rows, length in length_sorted_pieces(item_seq):
             recent = (rows, slice(-length, None))  # the rows without the padding that they share
-            states.append(self.encode(masked_seq[recent], session_seq[recent], time_seq[recent])[chosen[recent]])
-            targets.append(item_seq[recent][chosen[recent]])
+            places, is_chosen = chosen_places(chosen[recent])
+            found = self.encode(masked_seq[recent], session_seq[recent], time_seq[recent], places)  # [B, Q, d]
+            states.append(found[is_chosen])
+            targets.append(item_seq[recent].gather(1, places)[is_chosen])
         logits = self.output(torch.cat(states))  # [chosen, n_items]
         loss = F.cross_entropy(logits, torch.cat(targets), reduction="sum")
         return loss / max(len(logits), 1)
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of all items for the masked last position ``[B, n_items]``; column 0 is padding."""
-        states = self.encode(
-            interaction["item_seq"], interaction["session_seq"], interaction["time_seq"], last_only=True
-        )
-        return self.output(states[:, -1])
+        item_seq, session_seq, time_seq = (interaction[name] for name in ("item_seq", "session_seq", "time_seq"))
+        last = torch.full_like(item_seq[:, :1], item_seq.size(1) - 1)  # [B, 1]
+        return self.output(self.encode(item_seq, session_seq, time_seq, last)[:, 0])
 
     def predict(self, interaction: Any) -> Tensor:
         """Scores of one item per sequence, ``interaction[ITEM_ID_FIELD]`` ``[B]`` -> ``[B]``."""

@@ -24,21 +24,22 @@ def recommender(train_toy: TrainToy) -> Recommender:
 
 
 @pytest.mark.parametrize("temporal_dim", [0, 4])
-@pytest.mark.parametrize("n_queries", [1, 5])
-def test_weights_are_those_of_the_fused_attention(temporal_dim: int, n_queries: int) -> None:
+@pytest.mark.parametrize("places", [[4], [0, 1, 2, 3, 4]])
+def test_weights_are_those_of_the_attention(temporal_dim: int, places: list[int]) -> None:
     """Weights times values, projected, must be what `forward` gives."""
     torch.manual_seed(0)
     attention = SelfAttention(8, 2, 0.0, temporal_dim)
     states, temporal = torch.randn(3, 5, 8), torch.randn(3, 5, 4) if temporal_dim else None
-    key_bias = torch.zeros(3, 1, 1, 5)
+    key_bias = torch.zeros(3, 1, 5)
     key_bias[1, ..., :2] = -torch.inf
-    weights = attention.weights(states, key_bias, temporal, n_queries)
-    assert weights.shape == (3, 2, n_queries, 5)
-    assert torch.allclose(weights.sum(-1), torch.ones(3, 2, n_queries))
+    queries = torch.tensor([places] * 3)
+    weights = attention.weights(states, key_bias, temporal, queries)
+    assert weights.shape == (3, 2, len(places), 5)
+    assert torch.allclose(weights.sum(-1), torch.ones(3, 2, len(places)))
     assert (weights[1, ..., :2] == 0).all()
     value = attention.value(states).unflatten(-1, (2, 4)).transpose(1, 2)
     expected = attention.output((weights @ value).transpose(1, 2).flatten(2))
-    assert torch.allclose(attention(states, key_bias, temporal, n_queries), expected, atol=1e-6)
+    assert torch.allclose(attention(states, key_bias, temporal, queries), expected, atol=1e-6)
 
 
 def test_each_feature_is_taken_out_of_the_input_and_nothing_else(recommender: Recommender) -> None:

@@ -56,7 +56,7 @@ def spelled_out_attention(
 
 
 def key_bias(is_token: torch.Tensor) -> torch.Tensor:
-    return torch.zeros(is_token.shape).masked_fill(~is_token, float("-inf"))[:, None, None]
+    return torch.zeros(is_token.shape).masked_fill(~is_token, float("-inf"))[:, None]
 
 
 @pytest.mark.parametrize("temporal_dim", [0, 3])
@@ -69,7 +69,7 @@ def test_attention_equals_the_spelled_out_one(temporal_dim: int, n_heads: int, t
     temporal = torch.randn(len(tokens), length, temporal_dim) if temporal_dim else None
     is_token = torch.arange(length) >= length - torch.tensor(tokens)[:, None]
 
-    fast = attention(states, key_bias(is_token), temporal, n_queries=length)[is_token]
+    fast = attention(states, key_bias(is_token), temporal)[is_token]
     slow = spelled_out_attention(attention, states, is_token, temporal)[is_token]
     torch.testing.assert_close(fast, slow)
     gradients = [
@@ -84,7 +84,7 @@ def test_layer_is_pre_norm_with_tanh_gelu() -> None:
     torch.manual_seed(0)
     layer = EncoderLayer(8, 16, 2, hidden_dropout=0.5, attention_dropout=0.5, layer_norm_eps=1e-12, temporal_dim=0)
     layer.eval()
-    states, bias = torch.randn(2, 3, 8), torch.zeros(2, 1, 1, 3)
+    states, bias = torch.randn(2, 3, 8), torch.zeros(2, 1, 3)
 
     def norm(values: torch.Tensor, module: torch.nn.LayerNorm) -> torch.Tensor:
         centred = values - values.mean(-1, keepdim=True)
@@ -93,15 +93,36 @@ def test_layer_is_pre_norm_with_tanh_gelu() -> None:
     def gelu(values: torch.Tensor) -> torch.Tensor:
         return 0.5 * values * (1 + torch.tanh(math.sqrt(2 / math.pi) * (values + 0.044715 * values**3)))
 
-    attended = states + layer.attention(norm(states, layer.attention_norm), bias, None, 3)
+    attended = states + layer.attention(norm(states, layer.attention_norm), bias, None)
     first, _, _, second = layer.feed_forward
     expected = attended + second(gelu(first(norm(attended, layer.feed_forward_norm))))
-    torch.testing.assert_close(layer(states, bias, None, 3), expected)
+    torch.testing.assert_close(layer(states, bias, None), expected)
 
 
-def test_asking_for_the_last_positions_gives_the_same_states() -> None:
+@pytest.mark.parametrize("places", [[[4], [4], [4]], [[0, 4], [4, 4], [3, 2]]])
+def test_asking_for_some_positions_gives_their_states(places: list[list[int]]) -> None:
     torch.manual_seed(0)
     layer = EncoderLayer(8, 16, 2, 0.0, 0.0, 1e-12, temporal_dim=3).eval()
     states, temporal = torch.randn(3, 5, 8), torch.randn(3, 5, 3)
     bias = key_bias(torch.arange(5) >= torch.tensor([[0], [4], [2]]))
-    torch.testing.assert_close(layer(states, bias, temporal, 1), layer(states, bias, temporal, 5)[:, -1:])
+    queries = torch.tensor(places)
+    everywhere = layer(states, bias, temporal)
+    expected = torch.stack([row[asked] for row, asked in zip(everywhere, queries, strict=True)])
+    torch.testing.assert_close(layer(states, bias, temporal, queries), expected)
+
+
+@pytest.mark.parametrize("temporal_dim", [0, 3])
+def test_the_fused_attention_of_other_devices_is_the_same(temporal_dim: int) -> None:
+    """What a GPU computes, made on the CPU by torch's reference of the fused kernel."""
+    torch.manual_seed(0)
+    attention = SelfAttention(8, 2, dropout=0.0, temporal_dim=temporal_dim)
+    states = torch.randn(3, 5, 8, requires_grad=True)
+    temporal = torch.randn(3, 5, temporal_dim) if temporal_dim else None
+    bias = key_bias(torch.arange(5) >= torch.tensor([[0], [4], [2]]))
+    queries = torch.tensor([[0, 4], [4, 4], [3, 2]])
+    projected = attention._project(states, temporal, queries)
+    value = attention._heads(attention.value(states))
+    fused, ours = (attend(value, *projected, bias) for attend in (attention._fused, attention._spelled_out))
+    torch.testing.assert_close(fused, ours)
+    gradients = [torch.autograd.grad(out.square().sum(), states, retain_graph=True)[0] for out in (fused, ours)]
+    torch.testing.assert_close(*gradients)

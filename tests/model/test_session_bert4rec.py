@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from recbole_session.model.session_bert4rec import (
     SessionBERT4Rec,
+    chosen_places,
     length_sorted_pieces,
     mask_items,
     mask_token,
@@ -111,6 +112,16 @@ def test_pieces_hold_every_row_once_and_all_its_tokens(lengths: list[int]) -> No
         assert length == max(1, *(lengths[row] for row in rows.tolist()))
 
 
+@pytest.mark.parametrize("ratio", [0.0, 0.05, 0.5, 1.0])
+def test_chosen_places_are_the_chosen_positions_in_order(ratio: float) -> None:
+    chosen = torch.rand(9, 7, generator=torch.Generator().manual_seed(0)) < ratio
+    places, is_chosen = chosen_places(chosen)
+    assert places.shape == is_chosen.shape == (9, max(1, *chosen.sum(1).tolist()))
+    for row in range(9):
+        assert places[row][is_chosen[row]].tolist() == chosen[row].nonzero().flatten().tolist()
+        assert len(set(places[row].tolist())) == places.size(1)
+
+
 @pytest.mark.parametrize("features", ALL_FEATURES)
 @pytest.mark.parametrize("lengths", [[1], [8], [8, 1, 3, 5], list(range(1, 9)) * 5])
 def test_loss_equals_the_plain_one(features: list[str], lengths: list[int], build_config: BuildConfig) -> None:
@@ -192,7 +203,7 @@ def test_session_tokens_take_part_in_attention(build_config: BuildConfig) -> Non
     batch["item_seq"][0, 4] = SESSION
     with torch.no_grad():
         before = model.full_sort_predict(batch)
-        model.item_embedding.weight[SESSION] += 1
+        model.item_embedding.weight[SESSION] += torch.linspace(-1, 1, 8)  # a constant would fall to the layer norm
         assert not torch.allclose(before, model.full_sort_predict(batch))
 
 

@@ -1,0 +1,56 @@
+"""Dropout that costs little on a CPU, where torch spends about 8 ns on every number it drops or keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def dropout_multiplier(shape: torch.Size, probability: float, dtype: torch.dtype) -> Tensor:
+    """0 with ``probability``, else ``1 / (1 - probability)``, on the CPU.
+
+    A number takes 16 random bits, so that ``probability`` is rounded to a multiple of 2^-16; the other value is
+    the inverse of the rounded one's complement, and the mean is 1 exactly. The bits come from numpy's SFC64, four
+    numbers from each of its words, seeded from torch's global generator: that one alone has a state to be kept.
+
+    Parameters
+    ----------
+    shape : torch.Size
+    probability : float
+        In [0, 1).
+    dtype : torch.dtype
+        A floating-point type.
+    """
+    count = shape.numel()
+    seed = int(torch.randint(2**63 - 1, ()))
+    n_words = count // 4 + 1
+    words = np.random.Generator(np.random.SFC64(seed)).integers(
+        -(2**63), 2**63 - 1, n_words, dtype=np.int64, endpoint=True
+    )
+    bits = torch.from_numpy(words).view(torch.int16)[:count]  # -32768 ... 32767, each equally likely
+    n_dropped = min(round(probability * 2**16), 2**16 - 1)
+    kept = torch.empty(count, dtype=dtype)
+    torch.ge(bits, n_dropped - 2**15, out=kept)  # straight to floating point: a bool in between takes twice as long
+    return kept.mul_(2**16 / (2**16 - n_dropped)).view(shape)
+
+
+class Dropout(nn.Module):
+    """`torch.nn.Dropout` with a faster source of random bits on the CPU; nothing at all in evaluation."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def extra_repr(self) -> str:
+        """Return what ``print(model)`` shows in the brackets."""
+        return f"p={self.probability}"
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Any shape, which stays."""
+        if not self.training or self.probability == 0:
+            return states
+        if states.device.type != "cpu":
+            return F.dropout(states, self.probability)
+        return states * dropout_multiplier(states.shape, self.probability, states.dtype)
