@@ -78,6 +78,14 @@ class SessionTrainer(Trainer):
         self._step = 0
         self._shared_loss = SharedLoss(model, self.device) if process_count() > 1 else None
 
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        """RecBole's optimizer; Adam and AdamW update all weights in one fused pass over memory."""
+        optimizer = super()._build_optimizer(**kwargs)
+        if not isinstance(optimizer, torch.optim.Adam):  # which AdamW is one of
+            return optimizer
+        groups = [{**group, "fused": True} for group in optimizer.param_groups]
+        return type(optimizer)(groups, fused=True)
+
     def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **kwargs: Any) -> tuple[float, Any]:
         """Train as RecBole does, and stop before an epoch when ``train_time_limit`` has passed.
 

@@ -17,6 +17,9 @@ from recbole_session.model.dropout import Dropout
 from recbole_session.model.layers import EncoderLayer, TemporalEncoding
 
 PADDING = 0
+# Rows of a batch that are computed together: on a CPU so few that what they need stays in its caches, elsewhere
+# enough to keep the device busy.
+ROWS_AT_ONCE_ON_CPU, ROWS_AT_ONCE = 8, 64
 
 
 def mask_token(n_items: int) -> int:
@@ -88,21 +91,23 @@ def mask_items(item_seq: Tensor, n_items: int, mask_ratio: float, ft_ratio: floa
     return masked_seq, chosen
 
 
-def length_sorted_pieces(item_seq: Tensor, piece_size: int = 16) -> list[tuple[Tensor, int]]:
+def length_sorted_pieces(item_seq: Tensor, piece_size: int | None = None) -> list[tuple[Tensor, int]]:
     """Rows of a batch in pieces of similar length, so that little padding is computed.
 
     Parameters
     ----------
     item_seq : Tensor
         int64 ``[B, L]``, padding before the first token.
-    piece_size : int
-        Rows per piece.
+    piece_size : int, optional
+        Rows per piece; by default what suits the device.
 
     Returns
     -------
     list of (Tensor, int)
         Row numbers, int64 ``[<= piece_size]``, and the number of tokens of the longest of these rows.
     """
+    if piece_size is None:
+        piece_size = ROWS_AT_ONCE_ON_CPU if item_seq.device.type == "cpu" else ROWS_AT_ONCE
     lengths, order = (item_seq != PADDING).sum(1).sort()
     pieces = zip(order.split(piece_size), lengths.split(piece_size), strict=True)
     return [(rows, max(int(piece_lengths[-1]), 1)) for rows, piece_lengths in pieces]
