@@ -80,6 +80,7 @@ class Subject:
         self.memory = str(peak)
 
     def measure(self) -> None:
+        """Take a step and note what it took and did."""
         seconds, batch = self.step()
         lengths = sequence_lengths(batch).tolist()
         self.seconds.append(seconds)
