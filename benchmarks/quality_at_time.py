@@ -10,7 +10,7 @@ project's pipeline: the same split, the same evaluation. At growing time points,
 still and NDCG@10 among all items is taken on the validation split; nothing is chosen by it. Written are
 ``<out>-<dataset>.csv`` (every point), ``.md`` (time to the best that the worst of them ever reaches) and ``.png``.
 
-``--sketch`` takes the test split instead, at quarters of ``--seconds``: `sketch`'s frozen code and recipe, and
+``--sketch`` takes the test split instead, at ``--points`` times: `sketch`'s frozen code and recipe, and
 SessionBERT4Rec of today with its default keys at the same size. It writes ``<out>-sketch.md``.
 """
 
@@ -198,14 +198,12 @@ def draw(path: Path, curves: Sequence[Curve], title: str) -> None:
 
     target = min(curve.best for curve in curves)
     figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
-    axes.axhline(target, color="0.5", linestyle=":", linewidth=1)
     for curve in curves:
         label = curve.name if curve.name not in RECBOLE_MODELS else f"{curve.name} (RecBole's)"
         axes.plot(curve.seconds, curve.values, color=COLORS[curve.name], linewidth=1.8, label=label)
         reached = first_time(curve, target)
         axes.plot([reached], [curve.values[curve.seconds.index(reached)]], "o", color=COLORS[curve.name])
-    axes.annotate(f"target {target:.4f}", (0.005, target), xycoords=("axes fraction", "data"),
-                  textcoords="offset points", xytext=(0, 3), color="0.4", fontsize=8)  # fmt: skip
+    axes.axhline(target, color="0.5", linestyle=":", linewidth=1, label=f"target, {target:.4f}")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_ylim(bottom=0)
@@ -226,7 +224,7 @@ Measurement = tuple[float, int, dict[str, float]]
 
 def versus_sketch(arguments: argparse.Namespace, folder: Path) -> None:
     data_path = prepare_dataset(arguments.dataset, folder)
-    points = [arguments.seconds * quarter / 4 for quarter in (1, 2, 3, 4)]
+    points = [arguments.seconds * (place + 1) / arguments.points for place in range(arguments.points)]
     trainings = {"sketch": train_sketch, "SessionBERT4Rec": train_today}
     measurements: dict[str, list[Measurement]] = {}
     recipes, headline = [], ""
@@ -306,6 +304,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of SessionBERT4Rec; its default may be over before --seconds")
     parser.add_argument("--stock_steps", type=int, default=3, help="timed steps of RecBole alone; 0 for none")
     parser.add_argument("--out", type=Path, default=Path("results/quality_at_time"), help="start of the files' names")
+    parser.add_argument("--points", type=int, default=4, help="evaluations of --sketch, evenly spaced")
     parser.add_argument("--sketch", action="store_true", help="against the frozen sketch, on the test split")
     arguments = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)

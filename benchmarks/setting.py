@@ -278,6 +278,6 @@ def describe(dataset: str, config: Mapping[str, Any], n_users: int, n_items: int
     """One line about what is measured where."""
     device = torch.cuda.get_device_name() if config["device"].type == "cuda" else "CPU"
     return (
-        f"{dataset}: {n_users:,} users, {n_items:,} items; d {config['hidden_size']}, {config['n_layers']} layers, "
+        f"{dataset}: {n_users:,} users, {n_items:,} items; d {config['hidden_size']}, layers {config['n_layers']}, "
         f"L {config['MAX_ITEM_LIST_LENGTH']}; {device}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
     )
