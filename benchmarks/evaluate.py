@@ -19,6 +19,7 @@ catalogue
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -166,6 +167,7 @@ def catalogue(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def main() -> None:
+    sys.stdout.reconfigure(line_buffering=True)  # what is done is seen, in a pipe too
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="ml-1m-part", help="ml-1m-part, ml-100k, or a folder of atomic_data")
     parser.add_argument("--config", type=Path, default=PAPER, help="keys of SessionBERT4Rec")

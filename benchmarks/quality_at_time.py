@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -296,6 +297,7 @@ def sketch_table(points: Sequence[float], measurements: dict[str, list[Measureme
 
 
 def main() -> None:
+    sys.stdout.reconfigure(line_buffering=True)  # what is done is seen, in a pipe too
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", help="ml-100k (default), ml-1m-part (default of --sketch), or one of atomic_data")
     parser.add_argument("--seconds", type=float, default=600.0, help="of training for each model")

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -260,6 +261,7 @@ def growth(before: tuple[int, list[float]], value: int, seconds: list[float], pl
 
 
 def main() -> None:
+    sys.stdout.reconfigure(line_buffering=True)  # what is done is seen, in a pipe too
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="ml-1m-part", help="ml-1m-part, ml-100k, or a folder of atomic_data")
     parser.add_argument("--config", type=Path, default=PAPER, help="keys of SessionBERT4Rec")
