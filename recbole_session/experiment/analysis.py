@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 
 from recbole_session.errors import InputError
-from recbole_session.experiment.cells import Cell, Column, UserValues, cell_statistics, read_user_values
+from recbole_session.experiment.cells import Cell, Column, UserValues, Versus, cell_statistics, read_user_values
 from recbole_session.experiment.context_gain import context_frame
 from recbole_session.experiment.facts import dataset_table, load_dataset, user_facts
 from recbole_session.experiment.row_settings import row_settings, split_settings
 from recbole_session.experiment.runs import Comparison
 from recbole_session.experiment.slices import slices_frame
-from recbole_session.experiment.table import Table, build_table, costs_frame, metric_title
+from recbole_session.experiment.table import Table, between, build_table, costs_frame, metric_title, signed
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,19 @@ def summary(analysis: Analysis) -> list[str]:
         f"{'is' if better == 1 else 'are'} significantly better and {worse} significantly worse; the other "
         f"{len(tested) - better - worse} cannot be told from chance with these {len(values.users):,} users."
     )
+    split = sum(_seeds_disagree(versus) for versus in tested)
+    if split:
+        sentences.append(
+            f"{split} of the significant differences {'does' if split == 1 else 'do'} not hold in every seed: trained "
+            "again, the model may fare otherwise."
+        )
     return sentences
+
+
+def _seeds_disagree(versus: Versus) -> bool:
+    """Whether a significant difference has another sign in at least one seed."""
+    agreeing = versus.seeds_better if versus.verdict == "better" else versus.seeds_worse
+    return bool(versus.verdict) and agreeing < versus.seeds_paired
 
 
 def _best_sentence(analysis: Analysis, column: Column) -> str:
@@ -156,14 +168,13 @@ def _best_sentence(analysis: Analysis, column: Column) -> str:
     sentence = f"By {column_title(column)}, {best.row} is best with {best.mean:.4f}"
     if best.versus is None:
         return sentence + "."
-    low, high = best.versus.interval
     verdict = {
         "better": "significantly more",
         "worse": "significantly less",
         "": "not significantly different",
     }[best.versus.verdict]
     return (
-        f"{sentence}: {best.versus.difference:+.4f} (95% interval {low:+.4f} to {high:+.4f}) against "
+        f"{sentence}: {signed(best.versus.difference)} (95% interval {between(*best.versus.interval)}) against "
         f"{analysis.comparison.baseline}, {verdict} (Holm-corrected p {_p_equals(best.versus.p_holm)}); "
         f"{best.versus.improved:.1%} of the users fare better and {best.versus.worsened:.1%} worse."
     )

@@ -46,8 +46,8 @@ class Versus:
         True where every sign flip was enumerated.
     d_z, improved, worsened : float
         See `significance.Effect`.
-    seeds_better, seeds_paired : int
-        In how many of the seeds that both have, the row's metric is better than the baseline's.
+    seeds_better, seeds_worse, seeds_paired : int
+        In how many of the seeds that both have, the row's metric is better, and worse, than the baseline's.
     """
 
     difference: float
@@ -59,6 +59,7 @@ class Versus:
     improved: float
     worsened: float
     seeds_better: int
+    seeds_worse: int
     seeds_paired: int
 
     @property
@@ -268,6 +269,7 @@ def _against_baseline(
             improved=effect.improved,
             worsened=effect.worsened,
             seeds_better=sum(ours[seed] > theirs[seed] for seed in paired),
+            seeds_worse=sum(ours[seed] < theirs[seed] for seed in paired),
             seeds_paired=len(paired),
         )
     return versus

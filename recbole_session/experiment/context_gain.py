@@ -56,8 +56,9 @@ def context_frame(comparison: Comparison) -> pd.DataFrame | None:
                 of_row = {context: gains[context][name][place] for context in CONTEXTS}
                 for context, (gain, low, high) in of_row.items():
                     line |= {f"gain_{context}": gain, f"gain_{context}_low": low, f"gain_{context}_high": high}
-                if of_row["told"][1] > 0:
-                    line |= {f"kept_{c}": of_row[c][0] / of_row["told"][0] for c in CONTEXTS if c != "told"}
+                told_gain, told_low, _ = of_row["told"]
+                for context in CONTEXTS[1:]:
+                    line[f"kept_{context}"] = of_row[context][0] / told_gain if told_low > 0 else None
             lines.append(line)
     return pd.DataFrame(lines)
 

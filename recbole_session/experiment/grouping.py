@@ -49,7 +49,7 @@ def group_runs(folders: Sequence[Path], baseline: str | None = None) -> Comparis
     chosen = baseline if baseline is not None else (plain or names)[0]
     if chosen not in names:
         raise InputError(f"baseline is {baseline!r}; allowed: {', '.join(map(repr, names))}")
-    return Comparison("Runs", runs[0].result["dataset"], tuple(names), chosen, tuple(runs))
+    return Comparison("runs", runs[0].result["dataset"], tuple(names), chosen, tuple(runs))
 
 
 def _read(folder: Path) -> tuple[FinishedRun, dict[str, Any]]:

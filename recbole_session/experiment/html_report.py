@@ -29,7 +29,7 @@ from recbole_session.experiment.row_settings import one_line
 from recbole_session.experiment.runs import CONTEXTS
 from recbole_session.experiment.significance import N_RESAMPLES
 from recbole_session.experiment.slices import FACTS
-from recbole_session.experiment.table import BETTER, MISSING, WORSE, costs_cells, metric_title
+from recbole_session.experiment.table import BETTER, MISSING, WORSE, between, costs_cells, metric_title, signed
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _MARKS = {"better": BETTER, "worse": WORSE, "": ""}
@@ -103,7 +103,7 @@ def _bar(analysis: Analysis, cell: Cell) -> Bar:
     verdict = cell.versus.verdict if cell.versus else ""
     is_baseline = cell.row == analysis.comparison.baseline
     text = f"{cell.mean:.4f}{_MARKS[verdict]}"
-    return Bar(cell.row, cell.mean, low, high, text, is_baseline, is_baseline or bool(verdict))
+    return Bar(cell.row, cell.mean, low, high, text, is_baseline, verdict)
 
 
 def _bar_pictures(analysis: Analysis) -> list[tuple[str, Markup]]:
@@ -124,9 +124,9 @@ def _difference_pictures(analysis: Analysis) -> list[tuple[str, Markup]]:
         bars = []
         for cell in analysis.cells_of(column):
             if cell.versus:
-                versus, mark = cell.versus, _MARKS[cell.versus.verdict]
-                text = f"{versus.difference:+.4f}{mark}"
-                bars.append(Bar(cell.row, versus.difference, *versus.interval, text, is_solid=bool(mark)))
+                versus, verdict = cell.versus, cell.versus.verdict
+                text = signed(versus.difference) + _MARKS[verdict]
+                bars.append(Bar(cell.row, versus.difference, *versus.interval, text, verdict=verdict))
         if bars:
             title = column_title(column)
             drawn = draw_differences(f"differences{number}", title, bars, analysis.comparison.baseline)
@@ -163,9 +163,9 @@ def _curves(analysis: Analysis) -> dict[str, Any] | None:
     if not curves:
         return None
     metric = str(analysis.common.get("valid_metric", "validation metric"))
-    drawn = draw_curves("curves", f"{metric} on validation over epochs", curves, comparison.names, metric)
-    styles = [(name, *row_style(comparison.names.index(name))) for name in curves]
-    return {"picture": _picture(drawn), "rows": styles, "metric": metric}
+    styles = {name: row_style(place, name == comparison.baseline) for place, name in enumerate(comparison.names)}
+    drawn = draw_curves("curves", f"{metric} on validation over epochs", curves, styles, metric)
+    return {"picture": _picture(drawn), "rows": [(name, *styles[name]) for name in curves], "metric": metric}
 
 
 # ---- tables
@@ -183,11 +183,11 @@ def _details(analysis: Analysis) -> list[tuple[str, list[list[str]]]]:
             rows.append(
                 [
                     cell.row,
-                    f"{versus.difference:+.4f}{_MARKS[versus.verdict]}",
-                    f"{versus.interval[0]:+.4f} to {versus.interval[1]:+.4f}",
+                    signed(versus.difference) + _MARKS[versus.verdict],
+                    between(*versus.interval),
                     written_p(versus.p),
                     written_p(versus.p_holm),
-                    f"{versus.d_z:+.3f}",
+                    signed(versus.d_z, 3),
                     f"{versus.improved:.1%}",
                     f"{versus.worsened:.1%}",
                     f"{versus.seeds_better} of {versus.seeds_paired}",
@@ -221,12 +221,14 @@ def _slice_cell(line: dict[Any, Any], largest: float) -> dict[str, Any]:
     if difference is None or pd.isna(difference):
         return {"text": f"{line['mean']:.4f}", "shade": 0, "sign": "", "is_clear": False, "interval": ""}
     has_interval = not pd.isna(line["ci_low"])
+    is_clear = has_interval and (line["ci_low"] > 0 or line["ci_high"] < 0)
     return {
-        "text": f"{difference:+.4f}",
-        "shade": round(100 * abs(difference) / largest) if largest else 0,
+        "text": signed(difference),
+        # What may well be chance stays pale, however large.
+        "shade": round((100 if is_clear else 35) * abs(difference) / largest) if largest else 0,
         "sign": "up" if difference > 0 else "down",
-        "is_clear": has_interval and (line["ci_low"] > 0 or line["ci_high"] < 0),
-        "interval": f"{line['ci_low']:+.4f} to {line['ci_high']:+.4f}" if has_interval else "",
+        "is_clear": is_clear,
+        "interval": between(line["ci_low"], line["ci_high"]) if has_interval else "",
     }
 
 
@@ -243,7 +245,7 @@ def _context_rows(analysis: Analysis) -> list[dict[str, Any]]:
                 gains.append({"text": MISSING, "interval": ""})
             else:
                 low, high = line[f"gain_{context}_low"], line[f"gain_{context}_high"]
-                gains.append({"text": f"{gain:+.4f}", "interval": f"{low:+.4f} to {high:+.4f}"})
+                gains.append({"text": signed(gain), "interval": between(low, high)})
         kept = [line.get(f"kept_{context}") for context in CONTEXTS[1:]]
         rows.append(
             {

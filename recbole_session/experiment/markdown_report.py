@@ -11,7 +11,7 @@ from recbole_session.experiment.analysis import Analysis, column_title, summary,
 from recbole_session.experiment.row_settings import one_line
 from recbole_session.experiment.runs import CONTEXTS
 from recbole_session.experiment.slices import FACTS
-from recbole_session.experiment.table import MISSING, metric_title, to_markdown
+from recbole_session.experiment.table import MISSING, between, metric_title, signed, to_markdown
 
 CANDIDATE_SETS = {
     "random": "{n} items drawn at random outside the user's history, and the target",
@@ -91,15 +91,14 @@ def _differences(analysis: Analysis) -> list[str]:
         versus = cell.versus
         if versus is None or (cell.candidates, cell.metric) != analysis.principal:
             continue
-        low, high = versus.interval
         rows.append(
             [
                 cell.row,
-                f"{versus.difference:+.4f}",
-                f"{low:+.4f} to {high:+.4f}",
+                signed(versus.difference),
+                between(*versus.interval),
                 written_p(versus.p),
                 written_p(versus.p_holm),
-                f"{versus.d_z:+.3f}",
+                signed(versus.d_z, 3),
                 f"{versus.improved:.1%}",
                 f"{versus.worsened:.1%}",
                 f"{versus.seeds_better} of {versus.seeds_paired}",
@@ -155,7 +154,7 @@ def in_column(frame: pd.DataFrame, column: tuple[str, str]) -> pd.DataFrame:
 def _slice_text(line: dict[str, float], is_baseline: bool) -> str:
     if is_baseline or "difference" not in line or pd.isna(line["difference"]):
         return f"{line['mean']:.4f}"
-    text = f"{line['difference']:+.4f}"
+    text = signed(line["difference"])
     return f"**{text}**" if line["ci_low"] > 0 or line["ci_high"] < 0 else text
 
 
@@ -172,7 +171,7 @@ def _contexts(analysis: Analysis) -> list[str]:
             [
                 line["row"],
                 *(f"{line[context]:.4f}" for context in CONTEXTS),
-                *(MISSING if pd.isna(gain) else f"{gain:+.4f}" for gain in gains),
+                *(MISSING if pd.isna(gain) else signed(gain) for gain in gains),
                 *(MISSING if pd.isna(share) else f"{share:.0%}" for share in kept),
             ]
         )
@@ -180,8 +179,8 @@ def _contexts(analysis: Analysis) -> list[str]:
         "## How much depends on being told the context",
         f"{column_title(analysis.principal)}. Told: the model knows when the next interaction happens and whether it "
         "opens a session, as in the paper. Inferred: both are guessed from the history. Withheld: neither is given. "
-        "The gain is over the baseline in the same context; kept is the share of the told gain that is left, where that "
-        "gain is positive by its 95% interval. The other columns are in `context.csv`.",
+        "The gain is over the baseline in the same context; kept is the share of the told gain that is left, where "
+        "that gain is positive by its 95% interval. The other columns are in `context.csv`.",
         _table(header, rows),
     ]
 

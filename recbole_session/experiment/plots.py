@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from recbole_session.experiment.curves import Curve
+from recbole_session.experiment.table import signed
 
 # Told apart on white and on black, and by the colour-blind (Okabe & Ito); lines differ in their dashes too.
 COLOURS = ("#0f7fc4", "#d9661f", "#0a9a72", "#c56a9f", "#b08a00", "#4fa9d8", "#7d6bd0", "#c9463d", "#5f8f2f", "#8d7460")
 DASHES = ("-", "--", "-.", ":")
 BASELINE = "#8791a0"
-_ACCENT = COLOURS[0]
+_ACCENT, _WORSE = COLOURS[:2]
 
 _INK = "#010203"  # becomes the colour of the page's text
-_WIDTH = 4.4  # inches; a panel fits a phone
+_WIDTH = 3.7  # inches; a panel fits a phone
 
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -41,7 +42,7 @@ _STYLE: Any = {
 
 
 class Bar(NamedTuple):
-    """A row in a picture: its value with the ends of its interval, and whether it stands out."""
+    """A row in a picture: its value with the ends of its interval; ``verdict`` as in `cells.Versus`."""
 
     name: str
     value: float
@@ -49,7 +50,7 @@ class Bar(NamedTuple):
     high: float
     text: str
     is_baseline: bool = False
-    is_solid: bool = True
+    verdict: str = ""
 
 
 def matplotlib_is_there() -> bool:
@@ -62,13 +63,13 @@ def matplotlib_is_there() -> bool:
 
 
 @contextmanager
-def _axes(height: float) -> Iterator[tuple[Any, Any]]:
+def _axes(height: float, width: float = _WIDTH) -> Iterator[tuple[Any, Any]]:
     """Give a figure without display and its axes, in the report's style."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, figure.subplots()
 
 
@@ -96,16 +97,26 @@ def _height(n_bars: int) -> float:
 
 
 def draw_bars(name: str, title: str, bars: Sequence[Bar]) -> str:
-    """Bars from zero with intervals, names above them; solid where a row stands out."""
+    """Bars from zero with intervals, names above them; solid where a row differs significantly from the baseline."""
     with _axes(_height(len(bars))) as (figure, axes):
         places = range(len(bars))
         for place, bar in zip(places, bars, strict=True):
-            colour = BASELINE if bar.is_baseline else _ACCENT
-            axes.barh(place, bar.value, height=0.34, color=colour, alpha=0.95 if bar.is_solid else 0.45, linewidth=0)
+            colour = BASELINE if bar.is_baseline else _WORSE if bar.verdict == "worse" else _ACCENT
+            alpha = 0.95 if bar.is_baseline or bar.verdict else 0.45
+            axes.barh(place, bar.value, height=0.34, color=colour, alpha=alpha, linewidth=0)
         _draw_intervals(axes, bars)
         for place, bar in zip(places, bars, strict=True):
-            _label(axes, place, bar, 0.0, max(bar.high, bar.value))
-        axes.set_xlim(0, max(max(bar.high, bar.value) for bar in bars) * 1.24 or 1)
+            _name(axes, place, bar, 0.0)
+            axes.annotate(
+                bar.text,
+                (max(bar.high, bar.value), place),
+                xytext=(5, 0),
+                textcoords="offset points",
+                fontsize=9,
+                va="center",
+                parse_math=False,
+            )
+        axes.set_xlim(0, max(max(bar.high, bar.value) for bar in bars) * 1.3 or 1)
         _finish_rows(axes, len(bars))
         return _svg(figure, name, title)
 
@@ -115,16 +126,25 @@ def draw_differences(name: str, title: str, bars: Sequence[Bar], baseline: str) 
     with _axes(_height(len(bars)) + 0.2) as (figure, axes):
         low, high = min(0.0, *(bar.low for bar in bars)), max(0.0, *(bar.high for bar in bars))
         width = high - low or 1.0
-        left, right = low - 0.04 * width, high + 0.3 * width
+        left, right = low - 0.04 * width, high + 0.36 * width
         axes.axvline(0, color=BASELINE, linewidth=1.4)
         for place, bar in enumerate(bars):
-            colour = _ACCENT if bar.value >= 0 else COLOURS[1]
+            colour = _ACCENT if bar.value >= 0 else _WORSE
             axes.plot([bar.low, bar.high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
-            face = colour if bar.is_solid else "none"
+            face = colour if bar.verdict else "none"
             axes.plot(bar.value, place, "o", markersize=6.5, color=colour, markerfacecolor=face, markeredgewidth=1.6)
-            _label(axes, place, bar, left, bar.high)
+            _name(axes, place, bar, left)
+            axes.annotate(
+                bar.text,
+                (1, place),
+                xycoords=("axes fraction", "data"),
+                fontsize=9,
+                ha="right",
+                va="center",
+                parse_math=False,
+            )
         axes.set_xlim(left, right)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.3f}" if abs(value) > 1e-9 else "0")
+        axes.xaxis.set_major_formatter(lambda value, _: signed(value, 3))
         axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(f"difference from {baseline}", fontsize=9)
         _finish_rows(axes, len(bars))
@@ -138,15 +158,17 @@ def _draw_intervals(axes: Any, bars: Sequence[Bar]) -> None:
             axes.plot([end, end], [place - 0.08, place + 0.08], color=_INK, linewidth=1.2, alpha=0.85)
 
 
-def _label(axes: Any, place: int, bar: Bar, left: float, right: float) -> None:
-    """Write the row's name above its bar and its value behind it."""
-    weight = {"fontstyle": "italic"} if bar.is_baseline else {}
+def _name(axes: Any, place: int, bar: Bar, left: float) -> None:
+    """Write the row's name above its bar."""
     axes.annotate(
-        bar.name, (left, place), xytext=(0, 7.5), textcoords="offset points", fontsize=9, va="bottom", parse_math=False,
-        **weight,
-    )  # fmt: skip
-    axes.annotate(
-        bar.text, (right, place), xytext=(5, 0), textcoords="offset points", fontsize=9, va="center", parse_math=False
+        bar.name,
+        (left, place),
+        xytext=(0, 7),
+        textcoords="offset points",
+        fontsize=9,
+        fontstyle="italic" if bar.is_baseline else "normal",
+        va="bottom",
+        parse_math=False,
     )
 
 
@@ -157,16 +179,20 @@ def _finish_rows(axes: Any, n_rows: int) -> None:
     axes.tick_params(axis="x", length=0, labelsize=9)
 
 
-def row_style(place: int) -> tuple[str, str]:
+def row_style(place: int, is_baseline: bool) -> tuple[str, str]:
     """Colour and dashes of the row at ``place`` of the table."""
+    if is_baseline:
+        return BASELINE, "-"
     return COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
 
 
-def draw_curves(name: str, title: str, curves: Mapping[str, Sequence[Curve]], rows: Sequence[str], metric: str) -> str:
-    """Validation metric over epochs, a line per run; ``rows`` give the colours."""
-    with _axes(3.2) as (figure, axes):
+def draw_curves(
+    name: str, title: str, curves: Mapping[str, Sequence[Curve]], styles: Mapping[str, tuple[str, str]], metric: str
+) -> str:
+    """Validation metric over epochs, a line per run; ``styles`` gives each row's colour and dashes."""
+    with _axes(3.4, 5.4) as (figure, axes):
         for row, of_row in curves.items():
-            colour, dash = row_style(rows.index(row))
+            colour, dash = styles[row]
             for curve in of_row:
                 marker = "o" if len(curve.epochs) == 1 else None
                 axes.plot(curve.epochs, curve.values, dash, marker=marker, markersize=4, color=colour, linewidth=1.3)

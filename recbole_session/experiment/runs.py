@@ -104,8 +104,8 @@ def read_comparison(folder: Path) -> Comparison:
     ----------
     folder : Path
         With ``comparison.yaml`` (keys ``name dataset baseline rows``, and ``sweep_key sweep_values`` for a sweep) and
-        ``runs.json`` (a list of ``{"name", "seed", "folder", "failure"}``; ``folder`` is relative to ``folder``, or null
-        for a run without a result).
+        ``runs.json`` (a list of ``{"name", "seed", "folder", "failure"}``; the run's folder is relative to this one, or
+        null for a run without a result).
 
     Raises
     ------

@@ -46,7 +46,7 @@ def slice_users(facts: pd.DataFrame) -> list[Slice]:
     """
     opens = np.where(facts["opens_session"], "first item", "later item")
     slices = _slices("opens_session", opens, ["first item", "later item"])
-    gap_names = ["up to 1 minute", "up to 1 hour", "up to 1 day", "up to 7 days", "more than 7 days"]
+    gap_names = ["1 minute or less", "1 minute to 1 hour", "1 hour to 1 day", "1 to 7 days", "more than 7 days"]
     slices += _slices("gap", np.array(gap_names)[np.searchsorted(_GAP_EDGES, facts["gap"])], gap_names)
     for fact in ("sessions", "items", "popularity"):
         values = facts[fact].to_numpy()

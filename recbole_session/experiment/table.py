@@ -71,6 +71,17 @@ class Table:
     legend: tuple[str, ...]
 
 
+def signed(value: float, decimals: int = DECIMALS) -> str:
+    """Write a difference for reading, with its sign; nothing but zeros has none."""
+    text = f"{value:+.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+    return text if text.strip("+\N{MINUS SIGN}0.") else text[1:]
+
+
+def between(low: float, high: float) -> str:
+    """Write an interval of differences for reading."""
+    return f"{signed(low)} to {signed(high)}"
+
+
 def metric_title(metric: str) -> str:
     """Return a metric's name as papers write it: ``ndcg@10`` is ``NDCG@10``, ``recall@10`` is ``Recall@10``."""
     name, at, k = metric.partition("@")
@@ -89,9 +100,10 @@ def build_table(comparison: Comparison, cells: Sequence[Cell]) -> Table:
         own = _failures(comparison, name)
         numbers = tuple(range(len(notes) + 1, len(notes) + 1 + len(own)))
         notes += own
-        shown = tuple(_table_cell(by_key[name, *column], places[column].get(name, 0)) for column in columns)
+        keys = [(name, *column) for column in columns] if runs else []
+        shown = tuple(_table_cell(by_key[key], places[key[1:]].get(name, 0)) for key in keys)
         parameters = f"{runs[0].result['num_parameters']:,}" if runs else ""
-        rows.append(TableRow(name, parameters, len(runs), shown if runs else (), numbers))
+        rows.append(TableRow(name, parameters, len(runs), shown, numbers))
     return Table(comparison.baseline, columns, tuple(rows), tuple(notes), tuple(_legend(comparison, cells)))
 
 
@@ -122,7 +134,7 @@ def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
     seeds = sorted({run.seed for run in comparison.runs})
     lines = ["The best value of a column is bold, the second best underlined."]
     if any(cell.deviation is not None for cell in cells):
-        lines.append(f"Mean ± standard deviation over the seeds {', '.join(map(str, seeds))}.")
+        lines.append(f"Mean ± standard deviation over the seeds {', '.join(map(str, seeds))}; without ±, of one seed.")
     elif seeds:
         lines.append(f"One seed ({', '.join(map(str, seeds))}): how much another seed would differ is not known.")
     if any(cell.versus for cell in cells):
@@ -274,7 +286,7 @@ def _mean(values: Iterable[float]) -> float | None:
 
 def _where(result: Any) -> str:
     facts = result.get("environment", {})
-    return f"{facts.get('device', 'unknown')}, {facts.get('threads', '?')} threads"
+    return f"{facts.get('device', 'unknown')}, threads: {facts.get('threads', '?')}"
 
 
 def costs_markdown(frame: pd.DataFrame) -> str:
