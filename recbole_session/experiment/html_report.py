@@ -16,6 +16,8 @@ from recbole_session.experiment.cells import ALPHA, Cell, Column
 from recbole_session.experiment.curves import validation_curve
 from recbole_session.experiment.markdown_report import describe_candidates, in_column
 from recbole_session.experiment.plots import (
+    BASELINE,
+    COLOURS,
     Bar,
     Level,
     draw_bars,
@@ -26,7 +28,7 @@ from recbole_session.experiment.plots import (
     row_style,
 )
 from recbole_session.experiment.row_settings import one_line
-from recbole_session.experiment.runs import CONTEXTS
+from recbole_session.experiment.runs import CONTEXTS, Comparison
 from recbole_session.experiment.significance import N_RESAMPLES
 from recbole_session.experiment.slices import FACTS
 from recbole_session.experiment.table import BETTER, MISSING, WORSE, between, costs_cells, metric_title, signed
@@ -62,6 +64,7 @@ def html_report(analysis: Analysis) -> str:
         differences=_difference_pictures(analysis) if has_pictures else [],
         bars=_bar_pictures(analysis) if has_pictures else [],
         sweep=_sweep_pictures(analysis) if has_pictures else [],
+        sweep_levels=[(name, *style) for name, style in _level_styles(comparison).items()],
         curves=_curves(analysis) if has_pictures else None,
         details=_details(analysis),
         principal=column_title(principal) if principal else "",
@@ -129,7 +132,7 @@ def _difference_pictures(analysis: Analysis) -> list[tuple[str, Markup]]:
                 bars.append(Bar(cell.row, versus.difference, *versus.interval, text, verdict=verdict))
         if bars:
             title = column_title(column)
-            drawn = draw_differences(f"differences{number}", title, bars, analysis.comparison.baseline)
+            drawn = draw_differences(f"differences{number}", title, bars)
             pictures.append((title, _picture(drawn)))
     return pictures
 
@@ -139,17 +142,27 @@ def _sweep_pictures(analysis: Analysis) -> list[tuple[str, Markup]]:
     comparison = analysis.comparison
     if comparison.sweep_key is None:
         return []
+    styles = _level_styles(comparison)
     pictures = []
     for number, column in enumerate(analysis.table.columns):
         cells = analysis.cells_of(column)
         swept = [cell for cell in cells if cell.row in comparison.sweep_values]
         points = sorted((comparison.sweep_values[cell.row], _bar(analysis, cell)) for cell in swept)
-        levels = [Level(cell.row, cell.mean) for cell in cells if cell.row not in comparison.sweep_values]
+        levels = [Level(cell.mean, *styles[cell.row]) for cell in cells if cell.row in styles]
         if points:
             title = column_title(column)
             drawn = draw_sweep(f"sweep{number}", title, comparison.sweep_key, points, levels)
             pictures.append((title, _picture(drawn)))
     return pictures
+
+
+def _level_styles(comparison: Comparison) -> dict[str, tuple[str, str]]:
+    """Colour and dashes of the rows that the sweep does not touch; the swept line has the first colour."""
+    levels = [name for name in comparison.names if name not in comparison.sweep_values and comparison.runs_of(name)]
+    return {
+        name: (BASELINE, "--") if name == comparison.baseline else (COLOURS[place % len(COLOURS)], "--")
+        for place, name in enumerate(levels, 1)
+    }
 
 
 def _curves(analysis: Analysis) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ _ACCENT, _WORSE = COLOURS[:2]
 
 _INK = "#010203"  # becomes the colour of the page's text
 _WIDTH = 3.7  # inches; a panel fits a phone
+_LONGEST_NAME = 44  # letters that fit into it
 
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -121,7 +122,7 @@ def draw_bars(name: str, title: str, bars: Sequence[Bar]) -> str:
         return _svg(figure, name, title)
 
 
-def draw_differences(name: str, title: str, bars: Sequence[Bar], baseline: str) -> str:
+def draw_differences(name: str, title: str, bars: Sequence[Bar]) -> str:
     """Differences from the baseline, a point with its interval per row, around the line of no difference."""
     with _axes(_height(len(bars)) + 0.2) as (figure, axes):
         low, high = min(0.0, *(bar.low for bar in bars)), max(0.0, *(bar.high for bar in bars))
@@ -146,7 +147,7 @@ def draw_differences(name: str, title: str, bars: Sequence[Bar], baseline: str) 
         axes.set_xlim(left, right)
         axes.xaxis.set_major_formatter(lambda value, _: signed(value, 3))
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel(f"difference from {baseline}", fontsize=9)
+        axes.set_xlabel("difference from the baseline", fontsize=9)
         _finish_rows(axes, len(bars))
         return _svg(figure, name, title)
 
@@ -161,7 +162,7 @@ def _draw_intervals(axes: Any, bars: Sequence[Bar]) -> None:
 def _name(axes: Any, place: int, bar: Bar, left: float) -> None:
     """Write the row's name above its bar."""
     axes.annotate(
-        bar.name,
+        bar.name if len(bar.name) <= _LONGEST_NAME else f"{bar.name[: _LONGEST_NAME - 1]}…",
         (left, place),
         xytext=(0, 7),
         textcoords="offset points",
@@ -204,10 +205,11 @@ def draw_curves(
 
 
 class Level(NamedTuple):
-    """A row that the sweep does not touch: a horizontal line."""
+    """A row that the sweep does not touch: a horizontal line, told apart by its colour and dashes."""
 
-    name: str
     value: float
+    colour: str
+    dash: str
 
 
 def draw_sweep(name: str, title: str, key: str, points: Sequence[tuple[float, Bar]], levels: Sequence[Level]) -> str:
@@ -217,13 +219,12 @@ def draw_sweep(name: str, title: str, key: str, points: Sequence[tuple[float, Ba
         low, high = [bar.low for _, bar in points], [bar.high for _, bar in points]
         axes.fill_between(at, low, high, color=_ACCENT, alpha=0.18, linewidth=0)
         axes.plot(at, [bar.value for _, bar in points], "o-", color=_ACCENT, linewidth=1.6, markersize=5)
-        for place, level in enumerate(levels):
-            axes.axhline(level.value, color=BASELINE, linewidth=1.2, linestyle=DASHES[(place + 1) % len(DASHES)])
-            axes.annotate(
-                level.name, (1, level.value), xycoords=("axes fraction", "data"), xytext=(0, 3), fontsize=8.5,
-                textcoords="offset points", ha="right", va="bottom", parse_math=False,
-            )  # fmt: skip
+        for level in levels:
+            axes.axhline(level.value, color=level.colour, linewidth=1.4, linestyle=level.dash)
         axes.set_xlabel(key, parse_math=False)
+        if min(at) > 0 and max(at) >= 8 * min(at):
+            axes.set_xscale("log", base=2)  # such as 4, 8, 16, ...: else the small ones would run into each other
+            axes.minorticks_off()
         axes.set_xticks(at, [f"{value:g}" for value in at])
         axes.margins(y=0.15)
         axes.grid(axis="y")

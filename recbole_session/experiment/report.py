@@ -73,4 +73,6 @@ def write_report(
 
 def _csv(frame: pd.DataFrame | None) -> str | None:
     """Six decimals: what comes after them may differ between machines."""
-    return None if frame is None else frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    if frame is None or frame.empty:
+        return None
+    return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")

@@ -26,11 +26,13 @@ def draw(kind, name):
     if kind == "bars":
         return draw_bars(name, 'Recall "at" 10', BARS)
     if kind == "differences":
-        return draw_differences(name, "title", BARS, "plain <model>")
+        return draw_differences(name, "title", BARS)
     if kind == "curves":
         curves = {"a": [Curve([1, 2], [0.1, 0.2]), Curve([3], [0.3])], "b": [Curve([1, 3], [0.2, 0.1])]}
         return draw_curves(name, "title", curves, {"a": row_style(0, True), "b": row_style(1, False)}, "NDCG@10")
-    return draw_sweep(name, "title", "max_session_segments", [(1, BARS[0]), (3, BARS[1])], [Level("flat", 0.2)])
+    return draw_sweep(
+        name, "title", "max_session_segments", [(1, BARS[0]), (3, BARS[1])], [Level(0.2, *row_style(2, False))]
+    )
 
 
 @pytest.mark.parametrize("kind", ["bars", "differences", "curves", "sweep"])
