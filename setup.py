@@ -12,7 +12,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["recbole_session", "recbole_session.*"]),
-    package_data={"recbole_session": ["py.typed", "properties/*.yaml", "properties/*/*.yaml"]},
+    package_data={"recbole_session": ["py.typed", "properties/*.yaml", "properties/*/*.yaml", "experiment/*.jinja"]},
     # RecBole 1.2.1 demands ray<=2.6.3, which has no wheel for Python 3.12 and later.
     python_requires=">=3.11,<3.12",
     install_requires=[
@@ -21,6 +21,7 @@ setup(
         "numpy>=1.26,<3",
         "pandas>=2.3,<4",
         "pyyaml>=6",
+        "jinja2>=3.1",
         "tqdm>=4.60",
     ],
     extras_require={

@@ -10,6 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from recbole_session.config import read_yaml_file
+from recbole_session.errors import InputError
+
 CONTEXTS = ("told", "inferred", "withheld")
 
 
@@ -92,3 +95,50 @@ def read_run(name: str, folder: Path) -> FinishedRun:
     """Read the finished run in ``folder`` as one of the row ``name``."""
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return FinishedRun(name, result["seed"], folder, result)
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Read a comparison back from its folder.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``comparison.yaml`` (keys ``name dataset baseline rows``, and ``sweep_key sweep_values`` for a sweep) and
+        ``runs.json`` (a list of ``{"name", "seed", "folder", "failure"}``; the run's folder is relative to this one, or
+        null for a run without a result).
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged.
+    """
+    keys = read_yaml_file(folder / "comparison.yaml")
+    path = folder / "runs.json"
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        finished, failures = [], {}
+        for entry in entries:
+            place = None if entry["folder"] is None else folder / entry["folder"]
+            if place is not None and (place / "result.json").is_file():
+                finished.append(read_run(entry["name"], place))
+            elif entry.get("failure"):
+                failures[entry["name"], entry["seed"]] = entry["failure"]
+        return Comparison(
+            name=keys["name"],
+            dataset=keys["dataset"],
+            names=tuple(keys["rows"]),
+            baseline=keys["baseline"],
+            runs=tuple(finished),
+            failures=failures,
+            sweep_key=keys.get("sweep_key"),
+            sweep_values=keys.get("sweep_values") or {},
+        )
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; name the folder of a comparison, or run folders"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{folder} holds no whole comparison ({reason}); run `recbole-session compare` again"
+        ) from error

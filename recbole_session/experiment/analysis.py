@@ -1,0 +1,184 @@
+"""All that a report says about a comparison, computed once and then written in several forms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recbole_session.errors import InputError
+from recbole_session.experiment.cells import Cell, Column, UserValues, Versus, cell_statistics, read_user_values
+from recbole_session.experiment.context_gain import context_frame
+from recbole_session.experiment.facts import dataset_table, load_dataset, user_facts
+from recbole_session.experiment.row_settings import row_settings, split_settings
+from recbole_session.experiment.runs import Comparison
+from recbole_session.experiment.slices import slices_frame
+from recbole_session.experiment.table import Table, between, build_table, costs_frame, metric_title, signed
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A comparison and what was found.
+
+    Attributes
+    ----------
+    settings : Mapping
+        Of the comparison, as its author gave them.
+    per_user : UserValues or None
+        None where no run has a result.
+    dataset : list of (str, str)
+        Lines of the table of the dataset; empty where it cannot be loaded.
+    slices, contexts : DataFrame or None
+        See `slices.slices_frame` and `context_gain.context_frame`.
+    no_slices : str
+        Why there are no slices; else empty.
+    common, differing : dict
+        Keys that all rows share, and by row the others.
+    """
+
+    comparison: Comparison
+    settings: Mapping[str, Any]
+    per_user: UserValues | None
+    cells: list[Cell]
+    table: Table
+    costs: pd.DataFrame
+    dataset: list[tuple[str, str]]
+    slices: pd.DataFrame | None
+    no_slices: str
+    contexts: pd.DataFrame | None
+    common: dict[str, Any]
+    differing: dict[str, dict[str, Any]]
+
+    @property
+    def principal(self) -> Column | None:
+        """The column that is looked at more closely: the last metric among all items, else the last of all.
+
+        Metrics among all items come first because those among sampled ones can order models differently (Krichene
+        & Rendle, "On Sampled Metrics for Item Recommendation", KDD 2020).
+        """
+        columns = list(self.per_user.columns) if self.per_user else []
+        among_all = [column for column in columns if column[0] == "all"]
+        candidates = among_all or columns
+        return candidates[-1] if candidates else None
+
+    def cells_of(self, column: Column) -> list[Cell]:
+        """Cells of one column, in the order of the rows."""
+        return [cell for cell in self.cells if (cell.candidates, cell.metric) == column]
+
+
+def analyse(comparison: Comparison, settings: Mapping[str, Any], data_path: Path | None = None) -> Analysis:
+    """Compute everything.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    settings : Mapping
+        Told in the report as they are.
+    data_path : Path, optional
+        Folder of the dataset's folder, where it is not the one that the runs name.
+
+    Raises
+    ------
+    InputError
+        If runs cannot be compared in pairs, see `cells.read_user_values`. A dataset that cannot be loaded is no
+        error: the report says so and goes without slices.
+    """
+    values = read_user_values(comparison) if comparison.runs else None
+    cells = cell_statistics(comparison, values) if values else []
+    dataset, slices, no_slices = _dataset_parts(comparison, values, data_path)
+    common, differing = split_settings(row_settings(comparison))
+    return Analysis(
+        comparison=comparison,
+        settings=settings,
+        per_user=values,
+        cells=cells,
+        table=build_table(comparison, cells),
+        costs=costs_frame(comparison),
+        dataset=dataset,
+        slices=slices,
+        no_slices=no_slices,
+        contexts=context_frame(comparison),
+        common=common,
+        differing=differing,
+    )
+
+
+def _dataset_parts(
+    comparison: Comparison, values: UserValues | None, data_path: Path | None
+) -> tuple[list[tuple[str, str]], pd.DataFrame | None, str]:
+    """Lines of the dataset's table, slices, and why there are none."""
+    if values is None:
+        return [], None, "no run has a result"
+    try:
+        dataset = load_dataset(comparison.runs[0].folder, data_path)
+        slices = slices_frame(values, user_facts(dataset), comparison.baseline)
+    except InputError as error:
+        return [], None, str(error)
+    return dataset_table(dataset), slices, ""
+
+
+def column_title(column: Column) -> str:
+    """``NDCG@10 among all items``."""
+    candidates, metric = column
+    among = {"all": "all items", "random": "random items", "popular": "popular items"}
+    return f"{metric_title(metric)} among {among.get(candidates, candidates)}"
+
+
+def written_p(p: float) -> str:
+    """A p-value for reading."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def summary(analysis: Analysis) -> list[str]:
+    """Findings in plain sentences."""
+    comparison, values = analysis.comparison, analysis.per_user
+    if values is None or analysis.principal is None:
+        return ["No run has a result yet, so there is nothing to compare."]
+    sentences = [_best_sentence(analysis, analysis.principal)]
+    tested = [cell.versus for cell in analysis.cells if cell.versus]
+    if not tested:
+        return sentences
+    better = sum(versus.verdict == "better" for versus in tested)
+    worse = sum(versus.verdict == "worse" for versus in tested)
+    sentences.append(
+        f"Of {len(tested)} differences from {comparison.baseline} in the table, {better} "
+        f"{'is' if better == 1 else 'are'} significantly better and {worse} significantly worse; the other "
+        f"{len(tested) - better - worse} cannot be told from chance with these {len(values.users):,} users."
+    )
+    split = sum(_seeds_disagree(versus) for versus in tested)
+    if split:
+        sentences.append(
+            f"{split} of the significant differences {'does' if split == 1 else 'do'} not hold in every seed: trained "
+            "again, the model may fare otherwise."
+        )
+    return sentences
+
+
+def _seeds_disagree(versus: Versus) -> bool:
+    """Whether a significant difference has another sign in at least one seed."""
+    agreeing = versus.seeds_better if versus.verdict == "better" else versus.seeds_worse
+    return bool(versus.verdict) and agreeing < versus.seeds_paired
+
+
+def _best_sentence(analysis: Analysis, column: Column) -> str:
+    best = max(analysis.cells_of(column), key=lambda cell: cell.mean)
+    sentence = f"By {column_title(column)}, {best.row} is best with {best.mean:.4f}"
+    if best.versus is None:
+        return sentence + "."
+    verdict = {
+        "better": "significantly more",
+        "worse": "significantly less",
+        "": "not significantly different",
+    }[best.versus.verdict]
+    return (
+        f"{sentence}: {signed(best.versus.difference)} (95% interval {between(*best.versus.interval)}) against "
+        f"{analysis.comparison.baseline}, {verdict} (Holm-corrected p {_p_equals(best.versus.p_holm)}); "
+        f"{best.versus.improved:.1%} of the users fare better and {best.versus.worsened:.1%} worse."
+    )
+
+
+def _p_equals(p: float) -> str:
+    return written_p(p) if p < 0.001 else f"= {written_p(p)}"

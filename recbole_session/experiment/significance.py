@@ -1,0 +1,186 @@
+"""Statistics of ranks: intervals, paired tests and effect sizes, as functions of plain arrays.
+
+The sample is the users. Where a model was trained with several seeds, a user's value is the mean over them, so
+that every user counts once; how much the seeds differ is told apart, as a standard deviation. docs/statistics.md
+says what follows from that and what does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+N_RESAMPLES = 10_000
+SEED = 2020
+CONFIDENCE = 0.95
+
+_BLOCK = 4_000_000  # entries of a resampling matrix held at once: 32 MB
+
+# One relevant item per user: what a target within the first k is worth at its rank.
+_GAINS: dict[str, Any] = {
+    "recall": lambda ranks, k: np.ones(ranks.shape),
+    "hit": lambda ranks, k: np.ones(ranks.shape),
+    "ndcg": lambda ranks, k: 1 / np.log2(ranks + 1),
+    "mrr": lambda ranks, k: 1 / ranks,
+    "map": lambda ranks, k: 1 / ranks,
+    "precision": lambda ranks, k: np.full(ranks.shape, 1 / k),
+}
+
+
+def is_per_user(metric: str) -> bool:
+    """Whether ``metric``, e.g. ``ndcg@10``, is a mean over users of something that the rank alone decides."""
+    return metric.partition("@")[0] in _GAINS
+
+
+def metric_of_ranks(ranks: NDArray[Any], metric: str) -> Floats:
+    """Value of a metric for every user.
+
+    Parameters
+    ----------
+    ranks : ndarray
+        Of any shape; rank of the user's one relevant item, 1 is best.
+    metric : str
+        ``recall@k``, ``hit@k``, ``ndcg@k``, ``mrr@k``, ``map@k`` or ``precision@k``. With one relevant item, the
+        first two are 1 if ``rank <= k``, NDCG is ``1 / log2(rank + 1)`` there, MRR and MAP are ``1 / rank``;
+        all are 0 beyond ``k``.
+
+    Returns
+    -------
+    ndarray
+        float64, of the shape of ``ranks``; its mean is the metric of ``result.json``.
+    """
+    name, _, cut = metric.partition("@")
+    return np.where(ranks <= int(cut), _GAINS[name](np.asarray(ranks, dtype=np.float64), int(cut)), 0.0)
+
+
+def bootstrap_means(values: Floats, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> Floats:
+    """Means of resampled users.
+
+    Every resample draws as many users as there are, with replacement (Efron, Annals of Statistics 7(1), 1979). All
+    columns share the draws, so a difference of two columns is resampled in pairs.
+
+    Parameters
+    ----------
+    values : ndarray
+        float64 ``[U, C]``, users by columns.
+
+    Returns
+    -------
+    ndarray
+        float64 ``[n_resamples, C]``.
+    """
+    generator = np.random.default_rng(seed)
+    n_users = len(values)
+    means = np.empty((n_resamples, values.shape[1]))
+    step = max(1, _BLOCK // n_users)
+    for start in range(0, n_resamples, step):
+        size = min(step, n_resamples - start)
+        drawn = generator.integers(n_users, size=(size, n_users)) + n_users * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * n_users).reshape(size, n_users)
+        means[start : start + size] = counts.astype(np.float64) @ values / n_users
+    return means
+
+
+def percentile_interval(means: Floats, confidence: float = CONFIDENCE) -> tuple[Floats, Floats]:
+    """Bootstrap percentile interval of every column: ends ``[C]`` (Efron & Tibshirani 1993, chapter 13)."""
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
+    return low, high
+
+
+class PValues(NamedTuple):
+    """Two-sided p-values ``[T]``; ``exact`` is True where all sign flips were enumerated, bool ``[T]``."""
+
+    p: Floats
+    exact: NDArray[np.bool_]
+
+
+def randomisation_test(differences: Floats, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> PValues:
+    """Paired randomisation tests of mean differences.
+
+    If the two models were exchangeable, the sign of each user's difference would be a coin's. The p-value is the
+    share of sign flips whose mean difference is at least as far from zero as the observed one (Fisher, The Design
+    of Experiments, 1935; for information retrieval: Smucker, Allan & Carterette, CIKM 2007). Where users that
+    differ have at most ``n_resamples`` flips, all are enumerated; else ``n_resamples`` are drawn and
+    ``p = (b + 1) / (n + 1)``, which is never 0 (Phipson & Smyth, 2010). `scipy.stats.permutation_test` with
+    ``permutation_type="samples"`` is the same test; this one does all columns at once.
+
+    Parameters
+    ----------
+    differences : ndarray
+        float64 ``[U, T]``: value of the model less that of the baseline, a column per test.
+    """
+    n_differ = np.count_nonzero(differences, axis=0)
+    exact = n_differ <= int(np.log2(n_resamples))
+    p = np.ones(differences.shape[1])
+    for column in np.flatnonzero(exact & (n_differ > 0)):
+        p[column] = _enumerated_p(differences[differences[:, column] != 0, column])
+    if not exact.all():
+        drawn = differences[:, ~exact]
+        p[~exact] = _drawn_p(drawn[(drawn != 0).any(axis=1)], n_resamples, seed)
+    return PValues(p, exact)
+
+
+def _enumerated_p(differences: Floats) -> float:
+    """Share of all sign flips of ``differences`` ``[n]`` that are as extreme as no flip."""
+    n = len(differences)
+    bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    sums = (1.0 - 2.0 * bits) @ differences
+    return float(np.mean(np.abs(sums) >= _threshold(differences)))
+
+
+def _drawn_p(differences: Floats, n_resamples: int, seed: int) -> NDArray[Any]:
+    """Monte Carlo p-values of the columns of ``differences`` ``[U, T]``; all share the flips."""
+    generator = np.random.default_rng(seed)
+    n_users, n_tests = differences.shape
+    threshold, total = _threshold(differences), differences.sum(axis=0)
+    as_extreme = np.zeros(n_tests, dtype=np.int64)
+    step = max(1, _BLOCK // n_users)
+    for start in range(0, n_resamples, step):
+        kept = generator.integers(0, 2, size=(min(step, n_resamples - start), n_users), dtype=np.int8)
+        sums = 2 * (kept.astype(np.float64) @ differences) - total
+        as_extreme += np.count_nonzero(np.abs(sums) >= threshold, axis=0)
+    return (as_extreme + 1.0) / (n_resamples + 1.0)
+
+
+def _threshold(differences: Floats) -> Any:
+    """Sum as extreme as the observed one; what rounding takes from a tie is given back."""
+    return np.abs(differences.sum(axis=0)) - 1e-12 * np.abs(differences).sum(axis=0)
+
+
+def holm(p: Floats) -> Floats:
+    """Adjust the p-values ``[T]`` of one family so that its familywise error rate holds.
+
+    Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6(2), 1979:
+    the i-th smallest of m is multiplied by ``m - i + 1``, and none may be smaller than the one before it.
+    """
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return adjusted
+
+
+class Effect(NamedTuple):
+    """Size of a difference: Cohen's d_z and the shares of users that are better and worse off."""
+
+    d_z: float
+    improved: float
+    worsened: float
+
+
+def effect_size(differences: Floats) -> Effect:
+    """Size of a paired difference ``[U]``.
+
+    ``d_z`` is the mean over the standard deviation of the differences (Cohen, Statistical Power Analysis for the
+    Behavioral Sciences, 1988, section 2.3.5); 0 where no user differs, and not a number (NaN) where all differ by
+    the same or there is one user.
+    """
+    deviation = float(np.std(differences, ddof=1)) if len(differences) > 1 else 0.0
+    mean = float(np.mean(differences))
+    unknown = 0.0 if mean == 0 else float("nan")
+    d_z = mean / deviation if deviation > 1e-12 * abs(mean) else unknown
+    return Effect(d_z, float(np.mean(differences > 0)), float(np.mean(differences < 0)))
