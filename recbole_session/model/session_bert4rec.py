@@ -217,12 +217,22 @@ class SessionBERT4Rec(SequentialRecommender):
         loss = F.cross_entropy(logits, torch.cat(targets), reduction="sum")
         return loss / max(len(logits), 1)
 
-    def full_sort_predict(self, interaction: Any) -> Tensor:
-        """Scores of all items for the masked last position ``[B, n_items]``; column 0 is padding."""
+    def score_factors(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the factors of all scores, ``states @ weight.T + bias``, for the masked last position.
+
+        Returns
+        -------
+        states, weight, bias : Tensor
+            ``[B, d]``, ``[n_items, d]`` and ``[n_items]``.
+        """
         states = self.encode(
             interaction["item_seq"], interaction["session_seq"], interaction["time_seq"], last_only=True
         )
-        return self.output(states[:, -1])
+        return states[:, -1], self.output.weight, self.output.bias
+
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Scores of all items for the masked last position ``[B, n_items]``; column 0 is padding."""
+        return F.linear(*self.score_factors(interaction))
 
     def predict(self, interaction: Any) -> Tensor:
         """Scores of one item per sequence, ``interaction[ITEM_ID_FIELD]`` ``[B]`` -> ``[B]``."""
