@@ -8,7 +8,7 @@ decided by `exact_scores`, in which equal weights give equal bits anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,8 +18,8 @@ from torch import Tensor
 from recbole_session.evaluator.ranking import best_candidates
 
 SCORES_BYTES = 8 * 2**20  # of scores held at once; larger slices are no faster, and fit no cache
-# Scores of K candidates cost as much as those of this many times K items: rows are gathered, not multiplied in blocks.
-GATHERING_COSTS = 40
+# To gather the weights of K items per row takes as long as to multiply those of this many times K items in blocks.
+GATHERING_COSTS = 100
 # Relative error of a factor in a matrix product, by torch's precision setting (TF32, bfloat16).
 REDUCED_PRECISION = {"high": 2.0**-10, "medium": 2.0**-7}
 
@@ -128,19 +128,23 @@ def count_not_below(
     items : Tensor
         int64, broadcast to ``[B, C]``: whose scores they are.
     is_candidate : Tensor or None
-        bool ``[B, C]``, True where there is an item that counts; None for all.
+        bool ``[B, C]``, True where there is an item that counts; None for all, which are then a range of items.
     """
-    not_below = ~(products < targets.low)
-    if is_candidate is not None:
-        not_below &= is_candidate
-    open_pairs = not_below & ~(products > targets.high)
-    no_number = targets.scores.isnan()
-    if no_number.any():
-        open_pairs &= ~no_number  # nothing is below such a target
-    rows, columns = open_pairs.nonzero(as_tuple=True)
+    below, above = products < targets.low, products > targets.high
+    if is_candidate is None:
+        is_own = (items[0] <= targets.items) & (targets.items <= items[-1])  # the target itself is no open question
+    else:
+        is_own = torch.zeros_like(targets.items, dtype=torch.bool)
+        below |= ~is_candidate
+        above &= is_candidate
+    # Counted in int32, in which torch is several times faster over long rows than in int64.
+    not_below = products.size(1) - below.sum(1, dtype=torch.int32)
+    is_open = (above.sum(1, dtype=torch.int32) + is_own < not_below) & ~targets.scores[:, 0].isnan()
+    open_rows = is_open.nonzero()[:, 0]
+    places, columns = (~(below[open_rows] | above[open_rows])).nonzero(as_tuple=True)
+    rows = open_rows[places]
     scores = exact_scores(factors, rows, items.expand_as(products)[rows, columns])
-    below = scores < targets.scores[rows, 0]
-    return not_below.sum(1, dtype=torch.int32) - torch.bincount(rows[below], minlength=len(products))
+    return not_below - torch.bincount(rows[scores < targets.scores[rows, 0]], minlength=len(products))
 
 
 def slices(factors: ScoreFactors) -> Iterator[tuple[Tensor, Tensor]]:
@@ -164,9 +168,51 @@ def gathered_products(factors: ScoreFactors, items: Tensor) -> Tensor:
     return torch.cat(parts) + bias[items]
 
 
-def rank_among(
-    factors: ScoreFactors, targets: Targets, negatives: Tensor, k: int, every_product: Tensor | None
-) -> Tensor:
+def multiplied_products(factors: ScoreFactors, items: Tensor) -> Tensor:
+    """The same as `gathered_products`, sooner where there are few others."""
+    states, weight, bias = factors
+    step = max(1, SCORES_BYTES // (states.element_size() * len(weight)))
+    parts = [
+        F.linear(some_states, weight, bias).gather(1, some_items)
+        for some_items, some_states in zip(items.split(step), states.split(step), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def rank_among_all(factors: ScoreFactors, targets: Targets, negatives: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Rank among all items, and on the way the products of some of them.
+
+    Parameters
+    ----------
+    factors, targets, k
+    negatives : Tensor
+        int64 ``[B, K]``.
+
+    Returns
+    -------
+    found : Tensor
+        int64 ``[B, 2 + min(k, n_items - 1)]``: rank, number of candidates and the ``k`` best items.
+    products : Tensor
+        ``[B, K]``, scores of the negatives by matrix product; 0 for padding.
+    """
+    ranks = torch.zeros_like(targets.items)
+    n_candidates = torch.full_like(ranks, len(factors.weight) - 1)
+    best, best_scores = ranks.new_empty(len(ranks), 0), factors.states.new_empty(len(ranks), 0)
+    kept = factors.states.new_zeros(negatives.shape)
+    for products, items in slices(factors):
+        ranks += count_not_below(factors, targets, products, items)  # the target is not below itself: 1 is best
+        places = negatives - items[0]
+        inside = (places >= 0) & (places < len(items))
+        kept = torch.where(inside, products.gather(1, places.clamp(0, len(items) - 1)), kept)
+        if k:
+            values, columns = products.topk(min(k, len(items)))
+            best, best_scores = torch.cat((best, items[columns]), dim=1), torch.cat((best_scores, values), dim=1)
+            best_scores, order = best_scores.topk(min(k, best.size(1)))
+            best = best.gather(1, order)
+    return torch.cat((torch.stack((ranks, n_candidates), dim=1), best), dim=1), kept
+
+
+def rank_among(factors: ScoreFactors, targets: Targets, negatives: Tensor, products: Tensor, k: int) -> Tensor:
     """Rank, number of candidates and the ``k`` best items, int64 ``[B, 2 + min(k, K + 1)]``.
 
     Parameters
@@ -174,14 +220,10 @@ def rank_among(
     factors, targets, k
     negatives : Tensor
         int64 ``[B, K]``, 0 where there is none.
-    every_product : Tensor or None
-        ``[B, n_items - 1]``, scores by matrix product of all items but padding, where they are at hand.
+    products : Tensor
+        ``[B, K]``, their scores by matrix product.
     """
     is_candidate = (negatives != 0) & (negatives != targets.items.unsqueeze(1))
-    if every_product is None:
-        products = gathered_products(factors, negatives)
-    else:
-        products = every_product.gather(1, (negatives - 1).clamp(min=0))
     ranks = count_not_below(factors, targets, products, negatives, is_candidate) + 1
     columns = [torch.stack((ranks, is_candidate.sum(1) + 1), dim=1)]
     if k:
@@ -189,24 +231,6 @@ def rank_among(
         products = torch.cat((products, targets.scores.to(products.dtype)), dim=1)
         columns.append(best_candidates(products, items, min(k, items.size(1))))
     return torch.cat(columns, dim=1)
-
-
-def rank_among_all(factors: ScoreFactors, targets: Targets, k: int, parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """Rank, number of candidates and the ``k`` best items among all, int64 ``[B, 2 + min(k, n_items - 1)]``.
-
-    ``parts`` is what `slices` gives.
-    """
-    ranks = torch.zeros_like(targets.items)
-    n_candidates = torch.full_like(ranks, len(factors.weight) - 1)
-    best, best_scores = ranks.new_empty(len(ranks), 0), factors.states.new_empty(len(ranks), 0)
-    for products, items in parts:
-        ranks += count_not_below(factors, targets, products, items)  # the target is not below itself: 1 is best
-        if k:
-            values, places = products.topk(min(k, products.size(1)))
-            best, best_scores = torch.cat((best, items[places]), dim=1), torch.cat((best_scores, values), dim=1)
-            best_scores, order = best_scores.topk(min(k, best.size(1)))
-            best = best.gather(1, order)
-    return torch.cat((torch.stack((ranks, n_candidates), dim=1), best), dim=1)
 
 
 def rank_targets(factors: ScoreFactors, targets: Tensor, tables: Sequence[Tensor | None], k: int = 0) -> list[Tensor]:
@@ -232,14 +256,13 @@ def rank_targets(factors: ScoreFactors, targets: Tensor, tables: Sequence[Tensor
     with torch.autocast(states.device.type, enabled=False):
         factors = ScoreFactors(states.to(weight.dtype), weight, bias)
         located = locate_targets(factors, targets)
-        n_gathered = sum(table.size(1) for table in tables if table is not None)
-        multiply = any(table is None for table in tables) or len(weight) < GATHERING_COSTS * n_gathered
-        fits = len(states) * len(weight) * weight.element_size() <= SCORES_BYTES
-        whole = list(slices(factors)) if multiply and fits and len(states) else None
-        found = []
-        for table in tables:
-            if table is None:
-                found.append(rank_among_all(factors, located, k, slices(factors) if whole is None else whole))
-            else:
-                found.append(rank_among(factors, located, table, k, None if whole is None else whole[0][0]))
-        return found
+        given = [table for table in tables if table is not None]
+        negatives = torch.cat((targets.new_empty(len(targets), 0), *given), dim=1)
+        if len(given) < len(tables):
+            among_all, products = rank_among_all(factors, located, negatives, k)
+        elif len(weight) < GATHERING_COSTS * negatives.size(1):
+            products = multiplied_products(factors, negatives)
+        else:
+            products = gathered_products(factors, negatives)
+        parts = iter(products.split([table.size(1) for table in given], dim=1))
+        return [among_all if table is None else rank_among(factors, located, table, next(parts), k) for table in tables]
