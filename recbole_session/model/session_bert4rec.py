@@ -14,6 +14,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_session.model.layers import EncoderLayer, TemporalEncoding
+from recbole_session.model.losses import item_loss
 
 PADDING = 0
 
@@ -118,8 +119,8 @@ class SessionBERT4Rec(SequentialRecommender):
     ----------
     config : SessionConfig
         Reads ``hidden_size n_layers n_heads inner_size hidden_dropout_prob attn_dropout_prob layer_norm_eps
-        initializer_range mask_ratio ft_ratio session_features max_session_segments temporal_dim
-        MAX_ITEM_LIST_LENGTH``.
+        initializer_range mask_ratio ft_ratio item_loss num_train_negatives gbce_calibration session_features
+        max_session_segments temporal_dim MAX_ITEM_LIST_LENGTH``.
     dataset : SessionDataset
         Gives the number of items.
     """
@@ -135,6 +136,7 @@ class SessionBERT4Rec(SequentialRecommender):
         self.max_session_segments = config["max_session_segments"] if "SSE" in features else 0
         self.mask_ratio = config["mask_ratio"]
         self.ft_ratio = config["ft_ratio"]
+        self.item_loss = item_loss(config["item_loss"], config["num_train_negatives"], config["gbce_calibration"])
 
         vocabulary = session_token(self.n_items) + 1 if "ST" in features else mask_token(self.n_items) + 1
         self.item_embedding = nn.Embedding(vocabulary, hidden_size, padding_idx=PADDING)
@@ -200,7 +202,7 @@ class SessionBERT4Rec(SequentialRecommender):
         return {"masked_seq": masked_seq, "chosen": chosen}
 
     def calculate_loss(self, interaction: Any) -> Tensor:
-        """Cross-entropy of the chosen items, averaged over them; 0 where the batch has none (scalar).
+        """Loss of the chosen items (`losses`), averaged over them; 0 where the batch has none (scalar).
 
         A batch that holds the output of `hide_items` keeps it: several processes hide items in the whole batch
         before they share it out.
@@ -213,9 +215,7 @@ class SessionBERT4Rec(SequentialRecommender):
             recent = (rows, slice(-length, None))  # the rows without the padding that they share
             states.append(self.encode(masked_seq[recent], session_seq[recent], time_seq[recent])[chosen[recent]])
             targets.append(item_seq[recent][chosen[recent]])
-        logits = self.output(torch.cat(states))  # [chosen, n_items]
-        loss = F.cross_entropy(logits, torch.cat(targets), reduction="sum")
-        return loss / max(len(logits), 1)
+        return self.item_loss(torch.cat(states), torch.cat(targets), self.output.weight, self.output.bias)
 
     def score_factors(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return the factors of all scores, ``states @ weight.T + bias``, for the masked last position.
