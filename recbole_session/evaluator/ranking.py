@@ -1,4 +1,4 @@
-"""Ranks of the target among its candidates, all sets from the same scores."""
+"""Ranks of the target among its candidates, all sets from the same scores of all items."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Of the scores of all items, held at once. Fewer rows would have a model read all its items' weights more often.
+SCORES_BYTES = 128 * 2**20
 PAIRS_AT_ONCE = 8192  # of a sequence and an item, for models that answer for one pair at a time
 
 
@@ -43,9 +45,9 @@ def _scores_by_pairs(model: Any, batch: Any, n_items: int, item_field: str) -> T
     return torch.cat(parts)
 
 
-def row_pieces(batch: Any, n_items: int, scores_bytes: int) -> Iterator[Any]:
-    """Cut a batch into rows whose scores of all items, in float32, take ``scores_bytes`` at most, or single rows."""
-    step = max(1, scores_bytes // (4 * n_items))
+def row_pieces(batch: Any, n_items: int) -> Iterator[Any]:
+    """Cut a batch into rows whose scores of all items, in float32, take `SCORES_BYTES` at most, or single rows."""
+    step = max(1, SCORES_BYTES // (4 * n_items))
     for start in range(0, len(batch), step):
         yield batch[start : start + step]
 

@@ -17,7 +17,7 @@ from recbole_session.errors import InputError
 from recbole_session.evaluator.candidates import build_negatives
 from recbole_session.evaluator.metrics import RankMetrics
 from recbole_session.evaluator.ranking import candidate_ranks, item_scores, row_pieces, top_items
-from recbole_session.evaluator.streaming import SCORES_BYTES, ScoreFactors, has_score_factors, rank_targets
+from recbole_session.evaluator.streaming import ScoreFactors, has_score_factors, rank_targets
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ class SplitRanks:
 
 class RankingEvaluator:
     """Evaluates any model that has RecBole's ``full_sort_predict`` (or only ``predict``).
+
+    Memory stays bounded as the number of items grows: a model that has ``score_factors`` is asked for these, see
+    `streaming`, and any other for the scores of so many rows at a time as fit, see `ranking.row_pieces`.
 
     Parameters
     ----------
@@ -119,7 +122,7 @@ class RankingEvaluator:
             negatives = [None if table is None else table[users] for table in tables]
             found = rank_targets(factors, targets, negatives, k)
         else:
-            pieces = row_pieces(batch, self.n_items, SCORES_BYTES)
+            pieces = row_pieces(batch, self.n_items)
             found = [torch.cat([self._rank_rows(model, rows, tables, k) for rows in pieces])]
         return torch.cat([users.unsqueeze(1), targets.unsqueeze(1), *found], dim=1).cpu()
 

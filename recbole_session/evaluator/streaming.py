@@ -20,8 +20,8 @@ from recbole_session.evaluator.ranking import best_candidates
 SCORES_BYTES = 8 * 2**20  # of scores held at once; larger slices are no faster, and fit no cache
 # To gather the weights of K items per row takes as long as to multiply those of this many times K items in blocks.
 GATHERING_COSTS = 100
-# Relative error of a factor in a matrix product, by torch's precision setting (TF32, bfloat16).
-REDUCED_PRECISION = {"high": 2.0**-10, "medium": 2.0**-7}
+# Relative error of a product whose two factors are rounded first, where torch's settings allow that.
+REDUCED_PRECISION = {"tf32": 2.0**-10, "bf16": 2.0**-7}
 
 
 class Targets(NamedTuple):
@@ -108,7 +108,8 @@ def locate_targets(factors: ScoreFactors, items: Tensor) -> Targets:
     scores = exact_scores(factors, torch.arange(len(items), device=items.device), items).unsqueeze(1)  # [B, 1]
     unit = torch.finfo(states.dtype).eps * (states.size(1) + 4)
     if states.dtype == torch.float32:
-        unit += 2 * REDUCED_PRECISION.get(torch.get_float32_matmul_precision(), 0.0)
+        backend = torch.backends.cuda if states.is_cuda else torch.backends.mkldnn
+        unit += 2 * REDUCED_PRECISION.get(backend.matmul.fp32_precision, 0.0)
     sizes = states.norm(dim=1, keepdim=True).double() * weight.norm(dim=1).max() + bias.abs().max()  # [B, 1]
     error = unit * sizes + torch.finfo(states.dtype).tiny
     low, high = ((scores + side * error).to(states.dtype) for side in (-1, 1))

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_session.evaluator import streaming
@@ -243,18 +244,34 @@ def test_no_rows_and_no_sets(tables: list[Tensor | None]) -> None:
     assert [tuple(one.shape) for one in found] == [(0, 2)] * len(tables)
 
 
-@pytest.mark.parametrize("precision", ["high", "medium"])
-def test_products_of_reduced_precision_change_no_rank(precision: str) -> None:
+@pytest.mark.parametrize(("precision", "bits"), [("high", 10), ("medium", 7)])
+def test_products_of_reduced_precision_change_no_rank(
+    precision: str, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a device that multiplies in TF32 or bfloat16 when it may: factors are rounded to a few bits."""
     factors, targets = random_factors(32, 300, 64), random_targets(32, 300)
     expected = ranks(factors, targets, None)
+    linear = F.linear
+
+    def rounded(part: Tensor) -> Tensor:
+        mantissa, exponent = part.frexp()
+        return torch.ldexp((mantissa * 2 ** (bits + 1)).round(), exponent - bits - 1)
+
+    monkeypatch.setattr(F, "linear", lambda states, weight, bias: linear(rounded(states), rounded(weight), bias))
     before = torch.get_float32_matmul_precision()
+    assert ranks(factors, targets, None) != expected
     torch.set_float32_matmul_precision(precision)
     try:
         assert ranks(factors, targets, None) == expected
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert ranks(factors, targets, None) == expected
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_autocast_changes_no_rank() -> None:
+    factors, targets = random_factors(32, 300, 64), random_targets(32, 300)
+    expected = ranks(factors, targets, None)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert ranks(factors, targets, None) == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
