@@ -136,7 +136,8 @@ class SessionBERT4Rec(SequentialRecommender):
         self.max_session_segments = config["max_session_segments"] if "SSE" in features else 0
         self.mask_ratio = config["mask_ratio"]
         self.ft_ratio = config["ft_ratio"]
-        self.item_loss = item_loss(config["item_loss"], config["num_train_negatives"], config["gbce_calibration"])
+        loss = config["item_loss"] or "full_softmax"  # a subclass, whose name has no defaults, need not know the key
+        self.item_loss = item_loss(loss, config["num_train_negatives"], config["gbce_calibration"])
 
         vocabulary = session_token(self.n_items) + 1 if "ST" in features else mask_token(self.n_items) + 1
         self.item_embedding = nn.Embedding(vocabulary, hidden_size, padding_idx=PADDING)
