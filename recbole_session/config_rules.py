@@ -16,6 +16,7 @@ from recbole_session.errors import InputError
 
 SESSION_FEATURES = ("ST", "SSE", "TSA")
 CANDIDATE_SETS = ("random", "popular", "all")
+ITEM_LOSSES = ("full_softmax", "sampled_softmax", "gbce")
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 RANKING_METRICS = tuple(sorted(name for name, kind in metric_types.items() if kind == EvaluatorType.RANKING))
 
@@ -148,6 +149,9 @@ RULES: dict[str, Rule] = {
     "initializer_range": number(0, open_minimum=True),
     "mask_ratio": number(0, 1, open_minimum=True),
     "ft_ratio": PROBABILITY,
+    "item_loss": one_of(ITEM_LOSSES),
+    "num_train_negatives": integer(1),
+    "gbce_calibration": PROBABILITY,
     "MAX_ITEM_LIST_LENGTH": integer(1),
     "metrics": either(METRIC, list_of(METRIC)),
     "topk": either(integer(1), list_of(integer(1))),

@@ -149,7 +149,10 @@ def test_every_model_meets_the_same_negatives(tmp_path: Path) -> None:
     }.items():
         patch = pytest.MonkeyPatch()
         with patch.context() as context:
-            context.setattr(available_models()[model], "full_sort_predict", popularity_like_scores)
+            kind = available_models()[model]
+            context.setattr(kind, "full_sort_predict", popularity_like_scores)
+            if hasattr(kind, "score_factors"):
+                context.setattr(kind, "score_factors", factors_of_popularity_like_scores)
             _, folder = run(tmp_path, model, seed=len(ranks), **keys)
         ranks.append(pd.read_csv(folder / "ranks.csv"))
     for other in ranks[1:]:
@@ -158,6 +161,11 @@ def test_every_model_meets_the_same_negatives(tmp_path: Path) -> None:
 
 def popularity_like_scores(self: torch.nn.Module, interaction: object) -> torch.Tensor:
     return (torch.arange(self.n_items).float() * 7 % 31).repeat(len(interaction["user_id"]), 1)
+
+
+def factors_of_popularity_like_scores(self: torch.nn.Module, interaction: object) -> tuple[torch.Tensor, ...]:
+    scores = popularity_like_scores(self, interaction)
+    return torch.ones(len(scores), 1), scores[0].unsqueeze(1), torch.zeros(self.n_items)
 
 
 def test_models_of_recbole_and_their_own_evaluation_agree(

@@ -1,4 +1,4 @@
-"""One forward pass per batch; from its scores the target's rank in every candidate set."""
+"""One forward pass per batch; from it the target's rank in every candidate set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from recbole_session.distributed import gather_rows, process_count
 from recbole_session.errors import InputError
 from recbole_session.evaluator.candidates import build_negatives
 from recbole_session.evaluator.metrics import RankMetrics
-from recbole_session.evaluator.ranking import candidate_ranks, item_scores, top_items
+from recbole_session.evaluator.ranking import candidate_ranks, item_scores, row_pieces, top_items
+from recbole_session.evaluator.streaming import ScoreFactors, has_score_factors, rank_targets
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class SplitRanks:
 
 class RankingEvaluator:
     """Evaluates any model that has RecBole's ``full_sort_predict`` (or only ``predict``).
+
+    Memory stays bounded as the number of items grows: a model that has ``score_factors`` is asked for these, see
+    `streaming`, and any other for the scores of so many rows at a time as fit, see `ranking.row_pieces`.
 
     Parameters
     ----------
@@ -72,6 +76,7 @@ class RankingEvaluator:
             name: None if array is None else torch.from_numpy(np.ascontiguousarray(array))
             for name, array in negatives.items()
         }
+        self._tables_there: dict[tuple[str, torch.device], Tensor] = {}
         self.metrics = RankMetrics(config, dataset.item_num, dataset.training_items())
         self._check_candidates(dataset)
 
@@ -108,16 +113,37 @@ class RankingEvaluator:
 
     def _rank_batch(self, model: Any, batch: Any, device: torch.device, candidate_sets: Sequence[str]) -> Tensor:
         """Return user and target, then rank, number of candidates and top items by set; int64 ``[B, columns]``."""
-        users, targets = batch[self.user_field], batch[self.item_field].to(device)
-        scores = item_scores(model, batch.to(device), self.n_items, self.item_field)
-        columns = [users.unsqueeze(1), targets.unsqueeze(1).cpu()]
-        for name in candidate_sets:
-            table = self.negatives[name]
-            negatives = None if table is None else table[users].to(device)
-            columns.append(torch.stack(candidate_ranks(scores, targets, negatives), dim=1).cpu())
-            if self.metrics.needs_items:
-                columns.append(top_items(scores, targets, negatives, self.metrics.max_k).cpu())
+        batch = batch.to(device)
+        users, targets = batch[self.user_field], batch[self.item_field]
+        k = self.metrics.max_k if self.metrics.needs_items else 0
+        tables = [self._table(name, device) for name in candidate_sets]
+        if has_score_factors(model):
+            factors = ScoreFactors(*model.score_factors(batch))
+            negatives = [None if table is None else table[users] for table in tables]
+            found = rank_targets(factors, targets, negatives, k)
+        else:
+            pieces = row_pieces(batch, self.n_items)
+            found = [torch.cat([self._rank_rows(model, rows, tables, k) for rows in pieces])]
+        return torch.cat([users.unsqueeze(1), targets.unsqueeze(1), *found], dim=1).cpu()
+
+    def _rank_rows(self, model: Any, batch: Any, tables: Sequence[Tensor | None], k: int) -> Tensor:
+        """Return rank, number of candidates and top items by set, for a model that gives all scores at once."""
+        users, targets = batch[self.user_field], batch[self.item_field]
+        scores = item_scores(model, batch, self.n_items, self.item_field)
+        columns = []
+        for table in tables:
+            negatives = None if table is None else table[users]
+            columns.append(torch.stack(candidate_ranks(scores, targets, negatives), dim=1))
+            if k:
+                columns.append(top_items(scores, targets, negatives, k))
         return torch.cat(columns, dim=1)
+
+    def _table(self, name: str, device: torch.device) -> Tensor | None:
+        """Negatives of a candidate set on the device, where they stay."""
+        table = self._tables_there.get((name, device), self.negatives[name])
+        if table is not None:
+            table = self._tables_there[name, device] = table.to(device)
+        return table
 
     def _n_top_items(self, name: str) -> int:
         """How many top items `ranking.top_items` gives for a candidate set; 0 where no metric needs them."""

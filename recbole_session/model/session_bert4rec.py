@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from recbole_session.model.dropout import Dropout
 from recbole_session.model.layers import EncoderLayer, TemporalEncoding
+from recbole_session.model.losses import item_loss
 
 PADDING = 0
 # Rows of a batch that are computed together: on a CPU so few that what they need stays in its caches, elsewhere
@@ -144,8 +145,8 @@ class SessionBERT4Rec(SequentialRecommender):
     ----------
     config : SessionConfig
         Reads ``hidden_size n_layers n_heads inner_size hidden_dropout_prob attn_dropout_prob layer_norm_eps
-        initializer_range mask_ratio ft_ratio session_features max_session_segments temporal_dim
-        MAX_ITEM_LIST_LENGTH``.
+        initializer_range mask_ratio ft_ratio item_loss num_train_negatives gbce_calibration session_features
+        max_session_segments temporal_dim MAX_ITEM_LIST_LENGTH``.
     dataset : SessionDataset
         Gives the number of items.
     """
@@ -161,6 +162,8 @@ class SessionBERT4Rec(SequentialRecommender):
         self.max_session_segments = config["max_session_segments"] if "SSE" in features else 0
         self.mask_ratio = config["mask_ratio"]
         self.ft_ratio = config["ft_ratio"]
+        loss = config["item_loss"] or "full_softmax"  # a subclass, whose name has no defaults, need not know the key
+        self.item_loss = item_loss(loss, config["num_train_negatives"], config["gbce_calibration"])
 
         vocabulary = session_token(self.n_items) + 1 if "ST" in features else mask_token(self.n_items) + 1
         self.item_embedding = nn.Embedding(vocabulary, hidden_size, padding_idx=PADDING)
@@ -230,7 +233,7 @@ class SessionBERT4Rec(SequentialRecommender):
         return {"masked_seq": masked_seq, "chosen": chosen}
 
     def calculate_loss(self, interaction: Any) -> Tensor:
-        """Cross-entropy of the chosen items, averaged over them; 0 where the batch has none (scalar).
+        """Loss of the chosen items (`losses`), averaged over them; 0 where the batch has none (scalar).
 
         A batch that holds the output of `hide_items` keeps it: several processes hide items in the whole batch
         before they share it out.
@@ -245,15 +248,32 @@ class SessionBERT4Rec(SequentialRecommender):
             found = self.encode(masked_seq[recent], session_seq[recent], time_seq[recent], places)  # [B, Q, d]
             states.append(found[is_chosen])
             targets.append(item_seq[recent].gather(1, places)[is_chosen])
-        logits = self.output(torch.cat(states))  # [chosen, n_items]
-        loss = F.cross_entropy(logits, torch.cat(targets), reduction="sum")
-        return loss / max(len(logits), 1)
+        return self.item_loss(torch.cat(states), torch.cat(targets), self.output.weight, self.output.bias)
+
+    def score_factors(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the factors of all scores, ``states @ weight.T + bias``, for the masked last position.
+
+        Returns
+        -------
+        states, weight, bias : Tensor
+            ``[B, d]``, ``[n_items, d]`` and ``[n_items]``.
+        """
+        item_seq, session_seq, time_seq = (interaction[name] for name in ("item_seq", "session_seq", "time_seq"))
+        if torch.compiler.is_exporting():  # a graph has one shape for all rows
+            pieces = [(torch.arange(item_seq.size(0)), item_seq.size(1))]
+        else:
+            pieces = length_sorted_pieces(item_seq)
+        states = []
+        for rows, length in pieces:
+            recent = (rows, slice(-length, None))
+            last = torch.full_like(rows, length - 1).unsqueeze(1)  # [B, 1]
+            states.append(self.encode(item_seq[recent], session_seq[recent], time_seq[recent], last)[:, 0])
+        order = torch.cat([rows for rows, _ in pieces]).argsort()
+        return torch.cat(states)[order], self.output.weight, self.output.bias
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of all items for the masked last position ``[B, n_items]``; column 0 is padding."""
-        item_seq, session_seq, time_seq = (interaction[name] for name in ("item_seq", "session_seq", "time_seq"))
-        last = torch.full_like(item_seq[:, :1], item_seq.size(1) - 1)  # [B, 1]
-        return self.output(self.encode(item_seq, session_seq, time_seq, last)[:, 0])
+        return F.linear(*self.score_factors(interaction))
 
     def predict(self, interaction: Any) -> Tensor:
         """Scores of one item per sequence, ``interaction[ITEM_ID_FIELD]`` ``[B]`` -> ``[B]``."""

@@ -12,7 +12,9 @@ from recbole_session.config import SessionConfig
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import build_loaders
 from recbole_session.errors import InputError
+from recbole_session.evaluator import ranking, streaming
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator, SplitRanks
+from recbole_session.model.session_bert4rec import SessionBERT4Rec
 from tests.conftest import BuildConfig, Row, WriteDataset, random_rows
 
 CPU = torch.device("cpu")
@@ -199,6 +201,56 @@ def test_size_of_batches_changes_nothing(
         for name in SETS:
             assert torch.equal(other.ranks[name], results[0].ranks[name])
             assert torch.equal(other.n_candidates[name], results[0].n_candidates[name])
+
+
+@pytest.mark.parametrize("rows_at_once", [0, 1, 3])
+def test_a_model_is_asked_for_the_scores_that_fit(
+    rows_at_once: int, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, pairs = bench.evaluate(FullSortModel(bench.scores)), bench.evaluate(PredictModel(bench.scores))
+    monkeypatch.setattr(ranking, "SCORES_BYTES", 4 * len(bench.items) * rows_at_once)
+    monkeypatch.setattr(ranking, "PAIRS_AT_ONCE", 7)
+    model = FullSortModel(bench.scores)
+    pieces = bench.evaluate(model)
+    sizes = [min(4, len(whole.users) - start) for start in range(0, len(whole.users), 4)]  # eval_batch_size is 4
+    assert len(model.calls) == sum(math.ceil(size / max(rows_at_once, 1)) for size in sizes)
+    for other in (pieces, bench.evaluate(PredictModel(bench.scores)), pairs):
+        assert torch.equal(other.users, whole.users)
+        assert torch.equal(other.items, whole.items)
+        assert other.metrics == whole.metrics
+        for name in SETS:
+            assert torch.equal(other.ranks[name], whole.ranks[name])
+            assert torch.equal(other.n_candidates[name], whole.n_candidates[name])
+
+
+@pytest.mark.parametrize("features", [[], ["ST", "SSE", "TSA"]])
+@pytest.mark.parametrize("slice_bytes", [1, 2**20])
+def test_factors_of_the_scores_give_what_the_scores_give(
+    features: list[str], slice_bytes: int, write_dataset: WriteDataset, build_config: BuildConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """SessionBERT4Rec through its factors, and with nothing but its scores of all items to go by."""
+    write_dataset(ROWS)
+    keys = {"metrics": ["NDCG", "ItemCoverage"], "topk": [3], "valid_metric": "NDCG@3", "initializer_range": 0.3}
+    config = build_config(session_features=features, num_negatives=NUM_NEGATIVES, eval_batch_size=5, **keys)
+    bench = Bench(config)
+    torch.manual_seed(0)
+    model = SessionBERT4Rec(config, bench.data)
+
+    class Scores(nn.Module):
+        def full_sort_predict(self, batch: Interaction) -> Tensor:
+            return model.eval().full_sort_predict(batch)
+
+    slow = bench.evaluate(Scores())
+    monkeypatch.setattr(streaming, "SCORES_BYTES", slice_bytes)
+    fast = bench.evaluate(model)
+    assert torch.equal(fast.users, slow.users)
+    assert fast.metrics == slow.metrics
+    for name in SETS:
+        assert torch.equal(fast.ranks[name], slow.ranks[name])
+        assert torch.equal(fast.n_candidates[name], slow.n_candidates[name])
+        (alone,) = bench.evaluate(model, sets=[name]).ranks.values()
+        assert torch.equal(alone, slow.ranks[name])
 
 
 def test_negatives_are_the_same_for_every_model_and_training(
