@@ -172,6 +172,7 @@ def _events(
     other = 0.0
     if attention:
         item_seq = recommender.batch(histories, [user])["item_seq"][0]
+        item_seq = item_seq[-attention[0].size(1) :]  # the model leaves out the padding
         is_event = (item_seq > 0) & (item_seq < recommender.vocabulary.n_items)
         read = attention[0][0][is_event].tolist()  # of the latest events, oldest first
         shares[len(shares) - len(read) :] = read

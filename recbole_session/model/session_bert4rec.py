@@ -260,16 +260,17 @@ class SessionBERT4Rec(SequentialRecommender):
         """
         item_seq, session_seq, time_seq = (interaction[name] for name in ("item_seq", "session_seq", "time_seq"))
         if torch.compiler.is_exporting():  # a graph has one shape for all rows
-            pieces = [(torch.arange(item_seq.size(0)), item_seq.size(1))]
+            states = self._last_states(item_seq, session_seq, time_seq)
         else:
-            pieces = length_sorted_pieces(item_seq)
-        states = []
-        for rows, length in pieces:
-            recent = (rows, slice(-length, None))
-            last = torch.full_like(rows, length - 1).unsqueeze(1)  # [B, 1]
-            states.append(self.encode(item_seq[recent], session_seq[recent], time_seq[recent], last)[:, 0])
-        order = torch.cat([rows for rows, _ in pieces]).argsort()
-        return torch.cat(states)[order], self.output.weight, self.output.bias
+            pieces = [(rows, slice(-length, None)) for rows, length in length_sorted_pieces(item_seq)]
+            found = [self._last_states(item_seq[piece], session_seq[piece], time_seq[piece]) for piece in pieces]
+            states = torch.cat(found)[torch.cat([rows for rows, _ in pieces]).argsort()]
+        return states, self.output.weight, self.output.bias
+
+    def _last_states(self, item_seq: Tensor, session_seq: Tensor, time_seq: Tensor) -> Tensor:
+        """Hidden states of the last position, ``[B, d]``."""
+        last = torch.full_like(item_seq[:, :1], item_seq.size(1) - 1)  # [B, 1]
+        return self.encode(item_seq, session_seq, time_seq, last)[:, 0]
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of all items for the masked last position ``[B, n_items]``; column 0 is padding."""
