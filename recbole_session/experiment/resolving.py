@@ -9,7 +9,7 @@ from typing import Any
 from recbole.utils.argument_list import dataset_arguments
 
 from recbole_session.checkpoint import dataset_checksum
-from recbole_session.config import SessionConfig, deep_merge, keys_of_all_models, known_keys, plain
+from recbole_session.config import SessionConfig, available_models, deep_merge, keys_of_all_models, known_keys, plain
 from recbole_session.config_rules import nearest
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import build_loaders
@@ -92,7 +92,8 @@ def _config(row: Row, dataset: str, shared: Mapping[str, Any], command_line: Map
     try:
         config = _quiet_config(dataset, keys)
     except InputError as error:
-        _raise_if_shared(dataset, {**shared, "model": keys["model"]}, str(error))
+        if keys["model"] in available_models():
+            _raise_if_shared(dataset, {**shared, "model": keys["model"]}, str(error))
         raise InputError(f"{row.where}: {error}") from None
     for key in config.unused_keys:
         if key in row.keys:

@@ -119,7 +119,7 @@ def test_seeds() -> None:
         ("keys: {seed: 3}\nruns: [{model: SASRec}]", "keys: seed cannot be given here"),
         (
             "baseline: SASrec\nruns: [{model: SASRec}]",
-            r"baseline is 'SASrec', which is no run; did you mean 'SASRec'\?",
+            r"is 'SASrec', which is no run; did you mean 'SASRec'\?",
         ),
         ("seeds: 0\nruns: [{model: SASRec}]", "mine.yaml: seeds is 0"),
         ("sweep: hidden_size\nruns: [{model: SASRec}]", "sweep is 'hidden_size', which no run sets"),
@@ -142,7 +142,7 @@ def test_mistakes_in_a_plan(text: str, message: str, tmp_path: Path) -> None:
         ("runs: [{model: SASRec, hiden_size: 3}]", r"run 1: key 'hiden_size' is unknown; did you mean 'hidden_size'\?"),
         ("runs: [{model: SASRec, epochs: x}]", "run 1: epochs is 'x'"),
         ("runs: [{model: SASRec, temporal_dim: 8}]", "run 1: temporal_dim is given, but SASRec does not read it"),
-        ("runs: [{model: SASRec}, {model: Pop, num_negatives: 9}]", "run 2: num_negatives is 9, and 10 in run 1"),
+        ("runs: [{model: SASRec}, {model: Pop, topk: [10, 5]}]", r"run 2: topk is \[10, 5\], and \[10\] in run 1"),
         ("runs: [{model: SASRec}, {model: SASRec, name: b, worker: 1}]", "rows 'SASRec' and 'b' are the same run"),
         ("defaults_of: SASRec\nruns: [{model: SASRec}]", "defaults_of is 'SASRec'"),
         ("keys: {epochs: x}\nruns: [{model: SASRec}]", "^epochs is 'x'"),
