@@ -20,7 +20,7 @@ from recbole_session.experiment.resolving import read_data
 from recbole_session.experiment.reuse import identity
 from recbole_session.experiment.search_space import Space, decode, describe, grid_of
 from recbole_session.experiment.trial import TrialResult, run_trial
-from recbole_session.interrupts import Interrupted, signals_raise
+from recbole_session.interrupts import Interrupted, signals_raise, signals_wait
 
 if TYPE_CHECKING:
     import optuna
@@ -144,22 +144,32 @@ def tune(
     trial: optuna.Trial | None = None
     try:
         with signals_raise():
-            while n_trials > _n_counted(study) and (timeout is None or time.monotonic() - start < timeout):
+            while _is_room(study, n_trials) and (timeout is None or time.monotonic() - start < timeout):
                 begin = time.monotonic()
-                trial = study.ask()
-                trial.set_user_attr("process", f"{socket.gethostname()}:{os.getpid()}")
-                study.sampler = _sampler_of(trial, study, search, grid)
-                keys = decode(search.space, {key: entry.suggest(trial, key) for key, entry in search.space.items()})
+                with signals_wait():
+                    trial = study.ask()
+                    keys = _suggest(trial, study, search, grid)
                 line = f"trial {trial.number}: {_run(study, trial, search, keys)} in {time.monotonic() - begin:.0f} s"
                 words = ", ".join(f"{key} {value}" for key, value in keys.items())
-                tell(f"[{_n_counted(study)}/{n_trials}] {line}; {words}{_best_words(study)}")
+                with signals_wait():
+                    tell(f"[{_n_counted(study)}/{n_trials}] {line}; {words}{_best_words(study)}")
     except BaseException as error:
-        if trial is not None:
-            put_back(study, trial.number)
+        with signals_wait():
+            if trial is not None:
+                put_back(study, trial.number)
         if isinstance(error, Interrupted):
             message = f"{error}: finished trials are saved, the one in progress is made anew when the search goes on"
             raise Interrupted(message, error.number) from None
         raise
+
+
+def _suggest(
+    trial: optuna.Trial, study: optuna.Study, search: Search, grid: list[dict[str, Any]] | None
+) -> dict[str, Any]:
+    """Name this process in the trial, and return the keys that it is to try."""
+    trial.set_user_attr("process", f"{socket.gethostname()}:{os.getpid()}")
+    study.sampler = _sampler_of(trial, study, search, grid)
+    return decode(search.space, {key: entry.suggest(trial, key) for key, entry in search.space.items()})
 
 
 def _run(study: optuna.Study, trial: optuna.Trial, search: Search, keys: Mapping[str, Any]) -> str:
@@ -168,22 +178,27 @@ def _run(study: optuna.Study, trial: optuna.Trial, search: Search, keys: Mapping
     from optuna.trial import TrialState
 
     def hook(epochs_run: int, score: float) -> None:
-        trial.report(score, epochs_run)
-        if trial.should_prune():
+        with signals_wait():
+            trial.report(score, epochs_run)
+            hopeless = trial.should_prune()
+        if hopeless:
             raise optuna.TrialPruned
 
     try:
         result: TrialResult = run_trial(search.dataset, {**search.keys, **keys}, hook)
     except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED)
+        with signals_wait():
+            study.tell(trial, state=TrialState.PRUNED)
         return f"pruned after {max(study.trials[trial.number].intermediate_values)} epochs"
     except InputError as error:
-        trial.set_user_attr("failure", str(error))
-        study.tell(trial, state=TrialState.FAIL)
+        with signals_wait():
+            trial.set_user_attr("failure", str(error))
+            study.tell(trial, state=TrialState.FAIL)
         return f"FAILED, {error}"
-    trial.set_user_attr("epoch", result.epoch)
-    trial.set_user_attr("epochs_run", result.epochs_run)
-    study.tell(trial, result.score)
+    with signals_wait():
+        trial.set_user_attr("epoch", result.epoch)
+        trial.set_user_attr("epochs_run", result.epochs_run)
+        study.tell(trial, result.score)
     return f"{search.metric} {result.score:.4f}"
 
 
@@ -200,6 +215,11 @@ def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
     trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
     return min(trials, key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)
+
+
+def _is_room(study: optuna.Study, n_trials: int) -> bool:
+    with signals_wait():  # reading, too, changes what Optuna holds in memory
+        return n_trials > _n_counted(study)
 
 
 def _n_counted(study: optuna.Study) -> int:

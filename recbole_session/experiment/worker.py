@@ -39,11 +39,11 @@ def run_one(dataset: str, keys: Mapping[str, Any], folder: str | None, audit: bo
     if folder is None or not (Path(folder) / "result.json").is_file():
         folder = run_session(None, dataset, config_dict=keys, resume=Path(folder) if folder else False)["run_folder"]
     failure = None
-    if audit and not (Path(folder) / "context.json").is_file():
+    if audit:
         from recbole_session.experiment.context import audit_run
 
         try:
-            audit_run(Path(folder))
+            audit_run(Path(folder))  # does nothing where it is done already
         except Exception as error:  # the run itself is finished, whatever happens here
             traceback.print_exc()
             failure = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"

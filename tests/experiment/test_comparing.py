@@ -243,7 +243,7 @@ def test_a_run_in_another_process_is_waited_for(tmp_path: Path, capsys: pytest.C
     assert len((folder / "run.log").read_text().split("run folder:")) == 2
 
 
-def test_the_audit_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_audit_comes_after_the_run_and_cannot_break_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from recbole_session.experiment import worker
 
     calls = []
@@ -258,7 +258,7 @@ def test_the_audit_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     keys = keys_of(tmp_path)
     folder, failure = worker.run_one("toy", {**keys, "model": "SessionBERT4Rec"}, None, True)
     assert (calls, failure) == ([Path(folder)], None)
-    assert worker.run_one("toy", {**keys, "model": "SessionBERT4Rec"}, folder, True) == (folder, None)
+    assert worker.run_one("toy", {**keys, "model": "SessionBERT4Rec"}, folder, False) == (folder, None)
     assert len(calls) == 1
     (Path(folder) / "context.json").unlink()
     module.audit_run = lambda folder: 1 / 0  # type: ignore[attr-defined]

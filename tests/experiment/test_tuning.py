@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -253,9 +254,13 @@ def _tune(argv: list[str], log: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         sys.stdout = sys.stderr = file
-        code = main(argv)
+        try:
+            code = main(argv)
+        except BaseException:
+            traceback.print_exc()
+            code = 1
         file.flush()
-    os._exit(code)
+        os._exit(code)
 
 
 def states(base: Path) -> list[str]:
