@@ -34,6 +34,7 @@ setup(
             # What is tested where it is installed; spark is left to those who have it.
             "duckdb>=1.1",
             "matplotlib>=3.8",
+            "optuna>=4",
             "pooch>=1.8",
             "pyarrow>=15",
         ],

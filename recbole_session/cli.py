@@ -1,7 +1,8 @@
 """``recbole-session`` and ``python -m recbole_session``: one program, a subcommand per job.
 
 A subcommand is a module with ``HELP`` (one line), ``add_arguments(parser)`` and ``run(arguments)``.
-It is imported only when it is asked for, so that ``convert`` never pays for torch.
+It is imported only when it is asked for, so that ``convert`` never pays for torch. Where it has ``TAKES_KEYS = True``,
+the arguments that the parser does not know are given to it as ``arguments.keys``, a list.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ SUBCOMMANDS = {
     "recommend": "recbole_session.inference.recommend_command",
     "explain": "recbole_session.inference.explain_command",
     "export": "recbole_session.inference.export_command",
+    "compare": "recbole_session.experiment.compare_command",
     "report": "recbole_session.experiment.report_command",
+    "tune": "recbole_session.experiment.tune_command",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code: 0 done, 2 the user's mistake, 130 Ctrl-C."""
+    """Run one subcommand and return its exit code: 0 done, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM."""
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="recbole-session", allow_abbrev=False)
     subparsers = parser.add_subparsers(dest="subcommand", required=True)
@@ -34,14 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         subparser = subparsers.add_parser(name, help=module.HELP if module else None, allow_abbrev=False)
         if module:
             module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
-    arguments = parser.parse_args(argv)
+            subparser.set_defaults(run=module.run, takes_keys=getattr(module, "TAKES_KEYS", False))
+    arguments, keys = parser.parse_known_args(argv)
+    arguments.argv, arguments.keys = argv, keys
+    if arguments.keys and not arguments.takes_keys:
+        parser.error(f"unrecognized arguments: {' '.join(arguments.keys)}")
     try:
         arguments.run(arguments)
     except InputError as error:
         print(f"recbole-session: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("recbole-session: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(f"recbole-session: {error or 'interrupted'}", file=sys.stderr)
+        return getattr(error, "exit_code", 130)
     return 0

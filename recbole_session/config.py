@@ -98,6 +98,12 @@ def keys_of_all_models() -> set[str]:
     return {key for file in files if file.is_file() for key in read_yaml_file(file)}
 
 
+def known_keys(defaults: Mapping[str, Any]) -> set[str]:
+    """Keys that a model with these defaults may be given."""
+    known = {"model", "dataset", *_RECBOLE_EXTRA_KEYS, *defaults} - {"MODEL_TYPE"}
+    return known | {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
+
+
 def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML text; ``source`` names it in the error."""
     try:
@@ -106,6 +112,11 @@ def parse_yaml(text: str, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise InputError(f"{source}{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
+
+
+def dump_yaml(values: Mapping[str, Any], sort_keys: bool = False) -> str:
+    """YAML text that `read_yaml_file` reads back to the same values."""
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=sort_keys, allow_unicode=True)
 
 
 def read_yaml_file(path: str | Path) -> dict[str, Any]:
@@ -286,8 +297,7 @@ class SessionConfig(Config):
 
     def _check_keys(self, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
         """Check names and values of the user's keys, and of the keys within eval_args and the like."""
-        known = {"model", "dataset", *_RECBOLE_EXTRA_KEYS, *defaults} - {"MODEL_TYPE"}
-        known |= {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
+        known = known_keys(defaults)
         for key, value in given.items():
             if key not in known:
                 known_elsewhere = keys_of_all_models()
@@ -321,4 +331,4 @@ class SessionConfig(Config):
 
     def dump(self) -> str:
         """YAML text of `resolved`, which ``--config_files`` reads back to the same configuration."""
-        return yaml.dump(self.resolved, Dumper=_Dumper, sort_keys=True, allow_unicode=True)
+        return dump_yaml(self.resolved, sort_keys=True)

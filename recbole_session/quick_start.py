@@ -89,7 +89,7 @@ def run_session(
     if not isinstance(resume, bool):
         check_same_configuration(config.resolved, read_yaml_file(files[0]), Path(files[0]))
     with processes_of(config):
-        on_first_process(lambda: _prepare_bundled_dataset(config))
+        on_first_process(lambda: prepare_bundled_dataset(config))
         init_seed(config["seed"], config["reproducibility"])
         data = SessionDataset(config)
         loaders = build_loaders(config, data)
@@ -122,7 +122,7 @@ def _run_in_folder(config: SessionConfig, data: SessionDataset, loaders: Any, ev
             trainer.fit(train_data, valid_data, show_progress=config["show_progress"] and sys.stderr.isatty())
             start = time.perf_counter()
             test = trainer.evaluate(test_data)
-            result = build_result(config, data, network, trainer, test, time.perf_counter() - start)
+            result = build_result(config, data, network, trainer, test, time.perf_counter() - start, checksum)
             if process_rank() == 0:
                 write_ranks(folder, data, test)
                 write_result(folder, result)
@@ -134,7 +134,7 @@ def _run_in_folder(config: SessionConfig, data: SessionDataset, loaders: Any, ev
     return result
 
 
-def _prepare_bundled_dataset(config: SessionConfig) -> None:
+def prepare_bundled_dataset(config: SessionConfig) -> None:
     """Convert ml-100k on first use: it lies inside the recbole package."""
     folder = Path(config["data_path"])
     if config["dataset"] == "ml-100k" and not (folder / "ml-100k.inter").is_file():

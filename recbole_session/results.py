@@ -28,12 +28,14 @@ def build_result(
     trainer: SessionTrainer,
     test: SplitRanks,
     eval_seconds: float,
+    checksum: str,
 ) -> Result:
-    """Return the content of result.json; metric values are unrounded."""
+    """Return the content of result.json; metric values are unrounded, ``checksum`` is that of the dataset."""
     return {
         "model": config["model"],
         "session_features": config["session_features"],
         "dataset": config["dataset"],
+        "dataset_checksum": checksum,
         "seed": config["seed"],
         "num_parameters": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         "num_users": dataset.user_num - 1,

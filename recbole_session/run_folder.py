@@ -22,7 +22,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 # Keys that may differ when a run goes on: they say where, how long and how loudly, not what the numbers are.
-_FREE_KEYS = {
+FREE_KEYS = {
     "data_path",
     "checkpoint_dir",
     "checkpoint_interval",
@@ -104,7 +104,7 @@ def latest_unfinished_run(config: SessionConfig) -> Path:
 def differing_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Keys that both configurations have, that decide on the numbers, and that differ."""
     ours = yaml.safe_load(yaml.safe_dump(dict(ours)))  # tuples become lists, as in the file
-    return [key for key in sorted(ours) if key in theirs and key not in _FREE_KEYS and ours[key] != theirs[key]]
+    return [key for key in sorted(ours) if key in theirs and key not in FREE_KEYS and ours[key] != theirs[key]]
 
 
 def check_same_configuration(ours: Mapping[str, Any], theirs: Mapping[str, Any], source: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,12 @@ class SessionTrainer(Trainer):
         Time spent in training epochs, validation left out.
     saved_epochs : int
         Epochs trained when ``last.pth`` was written; 0 where it is not there yet.
+    validation_hook : callable or None
+        Called after each validation with the number of epochs trained and the score; what it raises ends training.
     """
 
     best_valid_score: float
+    validation_hook: Callable[[int, float], None] | None = None
 
     def __init__(
         self, config: Any, model: nn.Module, evaluator: RankingEvaluator, run_folder: Path, checksum: str
@@ -173,7 +176,10 @@ class SessionTrainer(Trainer):
         """Score the model by ``valid_metric`` among ``valid_candidates``."""
         candidates = self.config["valid_candidates"]
         metrics = self._rank(valid_data, [candidates]).metrics[candidates]
-        return calculate_valid_score(metrics, self.valid_metric), metrics
+        score = calculate_valid_score(metrics, self.valid_metric)
+        if self.validation_hook is not None:
+            self.validation_hook(self.epochs_run, score)
+        return score, metrics
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Keep the weights as the best ones, in memory and in ``best.pth``."""
