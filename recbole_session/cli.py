@@ -19,6 +19,7 @@ SUBCOMMANDS = {
     "recommend": "recbole_session.inference.recommend_command",
     "explain": "recbole_session.inference.explain_command",
     "export": "recbole_session.inference.export_command",
+    "audit": "recbole_session.experiment.audit_command",
 }
 
 
