@@ -31,8 +31,8 @@ from recbole_session.errors import InputError
 from recbole_session.files import replacing
 
 KINDS = ("session", "elapsed", "neither")
-SHORT_GAPS = (1, 2)  # seconds, both ends included
-LONG_GAPS = (8, 12)
+SHORT_GAPS = (1, 1)  # seconds, both ends included
+LONG_GAPS = (4, 6)
 
 # Keys of a SessionBERT4Rec that learns any of the three within seconds on one core.
 SMALL_MODEL: dict[str, Any] = {
@@ -50,7 +50,7 @@ SMALL_MODEL: dict[str, Any] = {
     "epochs": 10,
     "eval_step": 2,
     "train_batch_size": 32,
-    "learning_rate": 0.01,
+    "learning_rate": 0.02,
     "eval_candidates": ["all"],
     "valid_candidates": "all",
 }

