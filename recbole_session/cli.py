@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "recommend": "recbole_session.inference.recommend_command",
     "explain": "recbole_session.inference.explain_command",
     "export": "recbole_session.inference.export_command",
+    "audit": "recbole_session.experiment.audit_command",
     "compare": "recbole_session.experiment.compare_command",
     "report": "recbole_session.experiment.report_command",
     "tune": "recbole_session.experiment.tune_command",

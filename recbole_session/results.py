@@ -62,8 +62,8 @@ def write_result(run_folder: Path, result: Result) -> None:
         temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def write_ranks(run_folder: Path, dataset: SessionDataset, split: SplitRanks) -> None:
-    """Write ranks.csv: per user the target and, for every candidate set, its rank and how many there were."""
+def ranks_table(dataset: SessionDataset, split: SplitRanks) -> str:
+    """CSV text: per user the target and, for every candidate set, its rank and how many candidates there were."""
     columns = {
         "user_id": dataset.id2token(dataset.uid_field, split.users.numpy()),
         "item_id": dataset.id2token(dataset.iid_field, split.items.numpy()),
@@ -71,8 +71,13 @@ def write_ranks(run_folder: Path, dataset: SessionDataset, split: SplitRanks) ->
     for name, ranks in split.ranks.items():
         columns[f"rank_{name}"] = ranks.numpy()
         columns[f"candidates_{name}"] = split.n_candidates[name].numpy()
-    with replacing(run_folder / "ranks.csv") as temporary:
-        pd.DataFrame(columns).to_csv(temporary, index=False)
+    return pd.DataFrame(columns).to_csv(index=False)
+
+
+def write_ranks(run_folder: Path, dataset: SessionDataset, split: SplitRanks, file_name: str = "ranks.csv") -> None:
+    """Write `ranks_table` into a run folder."""
+    with replacing(run_folder / file_name) as temporary:
+        temporary.write_text(ranks_table(dataset, split), encoding="utf-8")
 
 
 def format_table(result: Result, decimals: int) -> str:

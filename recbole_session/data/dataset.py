@@ -167,6 +167,13 @@ class SessionDataset(SequentialDataset):
         view.split, view.users, view.ends = split, users, ends
         return view
 
+    def with_sequences(self, sequences: UserSequences) -> SessionDataset:
+        """Return this view's samples over rows with other times, sessions or items; the row numbers stay."""
+        view = self.copy(self.inter_feat)
+        view.sequences = sequences
+        view._prepare_tokens()
+        return view
+
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         """Cut the batch of the samples ``index``."""
         index = torch.as_tensor(index)

@@ -1,0 +1,172 @@
+"""Are session methods found better where they should be, and nowhere else? On synthetic users, repeatedly.
+
+    python benchmarks/synthetic.py [--repetitions 4] [--null_repetitions 20] [--work FOLDER] [--output FILE.md]
+
+Every repetition draws a data set (`recbole_session.experiment.synthetic`), trains plain, ST, SSE and TSA with three
+seeds each, and asks three tests which of the three are better than plain by NDCG@10 among all items, Holm-corrected.
+Where neither sessions nor times matter, plain is trained with three more seeds: the two plains differ by nothing.
+Values are kept in --work, from where an interrupted benchmark goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import binomtest, permutation_test
+
+from recbole_session.experiment.runs import read_run
+from recbole_session.experiment.synthetic import KINDS, SMALL_MODEL, write_synthetic
+from recbole_session.experiment.training_noise import compare_methods
+from recbole_session.quick_start import run_session
+
+Floats = NDArray[np.float64]
+
+ALPHA = 0.05
+SEEDS = (1, 2, 3)
+ROWS: dict[str, list[str]] = {"plain": [], "ST": ["ST"], "SSE": ["SSE"], "TSA": ["TSA"]}
+EXPECTED = {"session": ("ST", "SSE"), "elapsed": ("TSA",), "neither": ()}
+
+
+def ndcg_per_user(kind: str, data_seed: int, features: list[str], seed: int, work: Path) -> Floats:
+    """Train and test one model; NDCG@10 of every user among all items, float64 ``[U]``."""
+    name = f"{kind}-{data_seed}"
+    write_synthetic(kind, work / "data", name, seed=data_seed)
+    keys = {**SMALL_MODEL, "session_features": features, "seed": seed, "state": "ERROR", "show_progress": False}
+    keys |= {"data_path": str(work / "data"), "checkpoint_dir": str(work / "saved")}
+    folder = Path(run_session("SessionBERT4Rec", name, config_dict=keys)["run_folder"])
+    ranks = read_run("row", folder).ranks()["rank_all"].to_numpy()
+    shutil.rmtree(folder)
+    return np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0.0)
+
+
+def values_of(kind: str, data_seed: int, work: Path) -> dict[str, Floats]:
+    """By row: float64 ``[seeds, users]``; out of ``work`` if they are there."""
+    path = work / f"{kind}-{data_seed}.npz"
+    if not path.is_file():
+        rows = {name: (features, SEEDS) for name, features in ROWS.items()}
+        if kind == "neither":
+            rows["plain again"] = ([], tuple(seed + len(SEEDS) for seed in SEEDS))
+        values = {
+            name: np.stack([ndcg_per_user(kind, data_seed, features, seed, work) for seed in seeds])
+            for name, (features, seeds) in rows.items()
+        }
+        np.savez(path, **values)
+        print(path.stem, {name: np.round(each.mean(1), 3).tolist() for name, each in values.items()}, flush=True)
+    with np.load(path) as stored:
+        return dict(stored)
+
+
+def p_of_sign_flips(ours: Floats, baseline: Floats) -> float:
+    """Paired randomisation test over users of the means over seeds."""
+    differences = ours.mean(0) - baseline.mean(0)
+    if not differences.any():
+        return 1.0
+    test = permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=2_000, batch=500, rng=0, vectorized=True
+    )
+    return float(test.pvalue)
+
+
+def holm(p_values: list[float]) -> Floats:
+    """Holm's step-down adjustment."""
+    p = np.array(p_values)
+    order = p.argsort()
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    return adjusted
+
+
+PROCEDURES: dict[str, Callable[[Floats, Floats], float]] = {
+    "users, 1 seed": lambda ours, baseline: p_of_sign_flips(ours[:1], baseline[:1]),
+    "users, mean of 3 seeds": p_of_sign_flips,
+    "users and 3 seeds": lambda ours, baseline: compare_methods(ours, baseline).p,
+}
+
+
+def verdicts(values: dict[str, Floats], procedure: Callable[[Floats, Floats], float]) -> dict[str, str]:
+    """By row: better, worse or nothing than plain, Holm-corrected over the rows that are there."""
+    names = [name for name in values if name in ROWS and name != "plain"]
+    adjusted = holm([procedure(values[name], values["plain"]) for name in names])
+    means = {name: values[name].mean() - values["plain"].mean() for name in names}
+    return {
+        name: "" if p > ALPHA else "better" if means[name] > 0 else "worse"
+        for name, p in zip(names, adjusted, strict=True)
+    }
+
+
+def rate(count: int, of: int) -> str:
+    low, high = binomtest(count, of).proportion_ci(method="exact")
+    return f"{count} of {of} ({low:.0%} to {high:.0%})"
+
+
+def kind_table(kind: str, repetitions: list[dict[str, Floats]]) -> list[str]:
+    """What was found on the data sets of one kind."""
+    found = {name: [verdicts(values, test) for values in repetitions] for name, test in PROCEDURES.items()}
+    lines = [
+        f"| {kind} | NDCG@10 | between seeds | {' | '.join(PROCEDURES)} |",
+        "|---|---|---|" + "---|" * len(PROCEDURES),
+    ]
+    for row in ROWS:
+        means = np.array([values[row].mean(1) for values in repetitions])  # [repetitions, seeds]
+        cells = [f"{means.mean():.3f}", f"{np.sqrt(means.var(1, ddof=1).mean()):.3f}"]
+        for each in found.values():
+            counts = [sum(verdict.get(row) == word for verdict in each) for word in ("better", "worse")]
+            cells.append("" if row == "plain" else f"{counts[0]} better, {counts[1]} worse, of {len(each)}")
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def error_table(repetitions: list[dict[str, Floats]]) -> list[str]:
+    """How often each procedure errs where there is nothing to find."""
+    lines = [
+        "| test over | plain against plain: p <= 0.05 | ST, SSE or TSA found better | better or worse |",
+        "|---|---|---|---|",
+    ]
+    for name, test in PROCEDURES.items():
+        same = sum(test(values["plain again"], values["plain"]) <= ALPHA for values in repetitions)
+        found = [set(verdicts(values, test).values()) for values in repetitions]
+        better = sum("better" in words for words in found)
+        either = sum(bool(words - {""}) for words in found)
+        cells = (rate(count, len(repetitions)) for count in (same, better, either))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Power and error rate of the comparison, on synthetic users.")
+    parser.add_argument("--repetitions", type=int, default=4, help="data sets of kinds session and elapsed")
+    parser.add_argument("--null_repetitions", type=int, default=20, help="data sets of kind neither")
+    parser.add_argument("--work", type=Path, default=Path("saved/synthetic"), help="where runs and values go")
+    parser.add_argument("--output", type=Path, default=Path("results/synthetic.md"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    counts = {kind: arguments.repetitions if EXPECTED[kind] else arguments.null_repetitions for kind in KINDS}
+    values = {
+        kind: [values_of(kind, data_seed, arguments.work) for data_seed in range(count)]
+        for kind, count in counts.items()
+    }
+    lines = [
+        f"Written by `python benchmarks/synthetic.py --repetitions {counts['session']} --null_repetitions "
+        f"{counts['neither']}` (Python {platform.python_version()}, torch {torch.__version__}, CPU).",
+        "",
+        "## What is found better than plain",
+        "",
+        *(line for kind in KINDS for line in kind_table(kind, values[kind])),
+        "## How often a test errs where there is nothing to find",
+        "",
+        *error_table(values["neither"]),
+    ]
+    arguments.output.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
