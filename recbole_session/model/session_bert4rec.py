@@ -20,7 +20,7 @@ from recbole_session.model.losses import item_loss
 PADDING = 0
 # Rows of a batch that are computed together: on a CPU so few that what they need stays in its caches, elsewhere
 # enough to keep the device busy.
-ROWS_AT_ONCE_ON_CPU, ROWS_AT_ONCE = 8, 64
+ROWS_AT_ONCE_ON_CPU, ROWS_AT_ONCE = 12, 64
 
 
 def mask_token(n_items: int) -> int:
