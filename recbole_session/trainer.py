@@ -14,7 +14,6 @@ from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score
 from torch import Tensor, nn
 
-from recbole_session.allocator import keep_freed_memory
 from recbole_session.checkpoint import State, cpu_copy, random_states, set_random_states, write_checkpoint
 from recbole_session.compat import hide_deprecations, tensorboard_in
 from recbole_session.distributed import SharedLoss, mean_over_processes, process_count, process_rank
@@ -60,8 +59,6 @@ class SessionTrainer(Trainer):
         self, config: Any, model: nn.Module, evaluator: RankingEvaluator, run_folder: Path, checksum: str
     ) -> None:
         hide_deprecations()
-        if config["device"].type == "cpu":
-            keep_freed_memory()
         with tensorboard_in(run_folder / "tensorboard" if process_rank() == 0 else None):
             super().__init__(config, model)
         self.run_folder = run_folder

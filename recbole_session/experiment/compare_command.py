@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compare, write the report, and say where it lies."""
-    from recbole_session.config import parse_command_line
+    from recbole_session.config import parse_command_line, read_yaml_file
     from recbole_session.experiment import comparing
     from recbole_session.experiment.report import write_report
     from recbole_session.experiment.resolving import check_names
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     prepared = comparing.prepare(_plan(arguments), arguments.dataset, config_files, keys)
     command = shlex.join(["recbole-session", *arguments.argv])
     comparison = comparing.compare(prepared, arguments.workers, not arguments.no_context, _tell, command)
-    written = write_report(comparison, prepared.folder, comparing.settings(prepared))
+    written = write_report(comparison, prepared.folder, read_yaml_file(prepared.folder / "comparison.yaml"))
     for (name, seed), reason in comparison.failures.items():
         _tell(f"FAILED: {name}, seed {seed}: {reason} (log: {prepared.folder / 'failures.log'})")
     _tell(f"{prepared.folder}: {', '.join(sorted(path.name for path in written))}")

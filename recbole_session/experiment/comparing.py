@@ -18,7 +18,7 @@ from recbole_session.experiment.plan import Plan, dump_plan, shared_keys
 from recbole_session.experiment.processes import Outcome, run_jobs, threads_per_worker, visible_gpus
 from recbole_session.experiment.resolving import ResolvedRow, overridden, resolve
 from recbole_session.experiment.reuse import find_runs, finished_run, identity, unfinished_run
-from recbole_session.experiment.runs import Comparison, FinishedRun, read_run
+from recbole_session.experiment.runs import Comparison, read_comparison
 from recbole_session.experiment.worker import run_one
 from recbole_session.files import replacing
 from recbole_session.interrupts import Interrupted, signals_raise
@@ -127,7 +127,7 @@ def compare(
     if not state.folders:
         first, reason = next(iter(state.failures.items()))
         raise InputError(f"no run succeeded, so there is no table; the first, {_words(first)}, failed: {reason}")
-    return _comparison(prepared, state)
+    return read_comparison(prepared.folder)
 
 
 def _look_around(prepared: Preparation, audit: bool) -> tuple[_State, dict[Cell, tuple[Any, ...]]]:
@@ -242,30 +242,3 @@ def write_runs(prepared: Preparation, state: _State) -> None:
             entries.append(entry)
     with replacing(prepared.folder / "runs.json") as temporary:
         temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
-
-
-def _comparison(prepared: Preparation, state: _State) -> Comparison:
-    plan = prepared.plan
-    runs: list[FinishedRun] = [
-        read_run(row.name, state.folders[row.name, seed])
-        for row in prepared.rows
-        for seed in plan.seeds
-        if (row.name, seed) in state.folders
-    ]
-    return Comparison(
-        name=plan.name,
-        dataset=prepared.dataset,
-        names=tuple(row.name for row in plan.rows),
-        baseline=plan.baseline,
-        runs=tuple(runs),
-        failures=dict(sorted(state.failures.items())),
-        sweep_key=plan.sweep,
-        sweep_values={row.name: row.keys[plan.sweep] for row in plan.rows if plan.sweep and plan.sweep in row.keys},
-    )
-
-
-def settings(prepared: Preparation) -> dict[str, Any]:
-    """Keys of the comparison as plain data: of all rows, and of each."""
-    dumped = dump_plan(prepared.plan, prepared.shared)
-    rows = {entry["name"]: {key: value for key, value in entry.items() if key != "name"} for entry in dumped["runs"]}
-    return {"dataset": prepared.dataset, "seeds": dumped["seeds"], "shared": dumped["keys"], "rows": rows}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,9 +104,3 @@ def _check_runs(runs: Sequence[FinishedRun]) -> None:
 def is_comparison(folder: Path) -> bool:
     """Whether ``folder`` is a comparison's, and not a run's."""
     return (folder / "comparison.yaml").is_file()
-
-
-def comparison_settings(folder: Path) -> dict[str, Any]:
-    """Read the settings that a comparison was made with; empty where it tells none."""
-    settings = read_yaml_file(folder / "comparison.yaml").get("settings")
-    return json.loads(json.dumps(settings, default=str)) if isinstance(settings, dict) else {}

@@ -32,7 +32,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Read the runs, write the report, and print the table."""
     from dataclasses import replace
 
-    from recbole_session.experiment.grouping import comparison_settings, group_runs, is_comparison
+    from recbole_session.config import read_yaml_file
+    from recbole_session.experiment.grouping import group_runs, is_comparison
     from recbole_session.experiment.report import write_report
     from recbole_session.experiment.runs import read_comparison
 
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     if comparisons and len(arguments.folders) > 1:
         raise InputError(f"{comparisons[0]} is a comparison; name it alone, or name run folders only")
     if comparisons:
-        comparison, settings = read_comparison(comparisons[0]), comparison_settings(comparisons[0])
+        comparison, settings = read_comparison(comparisons[0]), read_yaml_file(comparisons[0] / "comparison.yaml")
         if arguments.baseline is not None:
             if arguments.baseline not in comparison.names:
                 allowed = ", ".join(map(repr, comparison.names))

@@ -98,40 +98,39 @@ def read_run(name: str, folder: Path) -> FinishedRun:
 
 
 def read_comparison(folder: Path) -> Comparison:
-    """Read a comparison back from its folder.
+    """Read a comparison back from its folder, ``<checkpoint_dir>/<dataset>/comparison-<name>``.
 
     Parameters
     ----------
     folder : Path
-        With ``comparison.yaml`` (keys ``name dataset baseline rows``, and ``sweep_key sweep_values`` for a sweep) and
-        ``runs.json`` (a list of ``{"name", "seed", "folder", "failure"}``; the run's folder is relative to this one, or
-        null for a run without a result).
+        With ``comparison.yaml`` (the plan, see docs/compare.md) and ``runs.json`` (a list of ``{"row", "seed"}`` with
+        either ``"folder"``, of the run, relative to this one and null before it is made, or ``"failure"``).
 
     Raises
     ------
     InputError
         If a file is missing or damaged.
     """
-    keys = read_yaml_file(folder / "comparison.yaml")
+    plan = read_yaml_file(folder / "comparison.yaml")
     path = folder / "runs.json"
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
         finished, failures = [], {}
-        for entry in entries:
-            place = None if entry["folder"] is None else folder / entry["folder"]
+        for entry in json.loads(path.read_text(encoding="utf-8")):
+            place = folder / entry["folder"] if entry.get("folder") else None
             if place is not None and (place / "result.json").is_file():
-                finished.append(read_run(entry["name"], place))
-            elif entry.get("failure"):
-                failures[entry["name"], entry["seed"]] = entry["failure"]
+                finished.append(read_run(entry["row"], place))
+            elif "failure" in entry:
+                failures[entry["row"], entry["seed"]] = str(entry["failure"])
+        sweep = plan.get("sweep")
         return Comparison(
-            name=keys["name"],
-            dataset=keys["dataset"],
-            names=tuple(keys["rows"]),
-            baseline=keys["baseline"],
+            name=folder.resolve().name.removeprefix("comparison-"),
+            dataset=folder.resolve().parent.name,
+            names=tuple(row["name"] for row in plan["runs"]),
+            baseline=plan["baseline"],
             runs=tuple(finished),
-            failures=failures,
-            sweep_key=keys.get("sweep_key"),
-            sweep_values=keys.get("sweep_values") or {},
+            failures=dict(sorted(failures.items())),
+            sweep_key=sweep,
+            sweep_values={row["name"]: row[sweep] for row in plan["runs"] if sweep in row},
         )
     except OSError as error:
         raise InputError(

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import yaml
@@ -10,20 +11,19 @@ from recbole_session.experiment.runs import read_comparison
 
 
 def write_comparison(folder, runs, **keys):
-    entries = [{"name": r.name, "seed": r.seed, "folder": f"../{r.folder.relative_to(folder.parent)}", "failure": None}
-               for r in runs]  # fmt: skip
-    entries.append({"name": "c", "seed": 1, "folder": None, "failure": "broken"})
-    folder.mkdir()
+    entries = [{"row": r.name, "seed": r.seed, "folder": os.path.relpath(r.folder, folder)} for r in runs]
+    entries += [{"row": "c", "seed": 1, "failure": "broken"}, {"row": "c", "seed": 2, "folder": None}]
+    folder.mkdir(parents=True)
     (folder / "runs.json").write_text(json.dumps(entries))
-    content = {"name": "mine", "dataset": "toy", "baseline": "a", "rows": ["a", "b", "c"], "seeds": [2020],
-               "sweep_key": None, "sweep_values": {}, "settings": {"preset": "mine"}}  # fmt: skip
-    (folder / "comparison.yaml").write_text(yaml.safe_dump(content | keys))
+    plan = {"baseline": "a", "seeds": [2020], "keys": {"epochs": 3}, "runs": [{"name": name} for name in "abc"]}
+    (folder / "comparison.yaml").write_text(yaml.safe_dump(plan | keys))
 
 
 @pytest.fixture
 def folder(make_run, tmp_path):
-    write_comparison(tmp_path / "mine", [make_run("a", {"all": [1, 2]}), make_run("b", {"all": [2, 30]})])
-    return tmp_path / "mine"
+    place = tmp_path / "toy" / "comparison-mine"
+    write_comparison(place, [make_run("a", {"all": [1, 2]}), make_run("b", {"all": [2, 30]})])
+    return place
 
 
 def test_a_comparison_is_read_back(folder):
@@ -34,10 +34,17 @@ def test_a_comparison_is_read_back(folder):
     assert comparison.failures == {("c", 1): "broken"}
 
 
+def test_a_sweep_is_read_back(make_run, tmp_path):
+    runs = [{"name": "m=1", "m": 1}, {"name": "m=5", "m": 5}, {"name": "none"}]
+    write_comparison(tmp_path / "toy" / "comparison-s", [make_run("m=1", {"all": [1]})], runs=runs, sweep="m")
+    comparison = read_comparison(tmp_path / "toy" / "comparison-s")
+    assert (comparison.sweep_key, comparison.sweep_values) == ("m", {"m=1": 1, "m=5": 5})
+
+
 def test_the_report_of_a_comparison_is_made_in_its_folder(folder, capsys):
     assert main(["report", str(folder)]) == 0
     assert "| b | 1,234 |" in capsys.readouterr().out
-    assert "preset: mine" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "epochs: 3" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_another_baseline_and_another_folder(folder, tmp_path, capsys):
