@@ -136,7 +136,7 @@ def read_comparison(folder: Path) -> Comparison:
         raise InputError(
             f"{path} cannot be read: {error.strerror}; name the folder of a comparison, or run folders"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{folder} holds no whole comparison ({reason}); run `recbole-session compare` again"

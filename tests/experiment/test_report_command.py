@@ -10,13 +10,13 @@ from recbole_session.experiment.grouping import group_runs
 from recbole_session.experiment.runs import read_comparison
 
 
-def write_comparison(folder, runs, **keys):
-    entries = [{"row": r.name, "seed": r.seed, "folder": os.path.relpath(r.folder, folder)} for r in runs]
+def write_comparison(folder, finished, **plan_keys):
+    entries = [{"row": r.name, "seed": r.seed, "folder": os.path.relpath(r.folder, folder)} for r in finished]
     entries += [{"row": "c", "seed": 1, "failure": "broken"}, {"row": "c", "seed": 2, "folder": None}]
     folder.mkdir(parents=True)
     (folder / "runs.json").write_text(json.dumps(entries))
     plan = {"baseline": "a", "seeds": [2020], "keys": {"epochs": 3}, "runs": [{"name": name} for name in "abc"]}
-    (folder / "comparison.yaml").write_text(yaml.safe_dump(plan | keys))
+    (folder / "comparison.yaml").write_text(yaml.safe_dump(plan | plan_keys))
 
 
 @pytest.fixture
