@@ -54,6 +54,13 @@ def read_table(base: Path, name: str = "mine") -> bytes:
     return (base / "saved" / "toy" / f"comparison-{name}" / "metrics.txt").read_bytes()
 
 
+def read_tables(base: Path, name: str = "mine") -> dict[str, bytes]:
+    """Files of the real report that hold no clock and no path."""
+    folder = base / "saved" / "toy" / f"comparison-{name}"
+    files = ["table.md", "table.tex", "table.csv", "significance.csv", "slices.csv"]
+    return {file: (folder / file).read_bytes() for file in files}
+
+
 def read_entries(base: Path, name: str = "mine") -> list[dict[str, Any]]:
     return json.loads((base / "saved" / "toy" / f"comparison-{name}" / "runs.json").read_text())
 
