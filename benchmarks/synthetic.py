@@ -2,9 +2,9 @@
 
     python benchmarks/synthetic.py [--repetitions 4] [--null_repetitions 20] [--work FOLDER] [--output FILE.md]
 
-Every repetition draws a data set (`recbole_session.experiment.synthetic`), trains plain, ST, SSE and TSA with three
+Every repetition draws a data set (`recbole_session.experiment.synthetic`), trains plain, ST, SSE and TSA with several
 seeds each, and asks three tests which of the three are better than plain by NDCG@10 among all items, Holm-corrected.
-Where neither sessions nor times matter, plain is trained with three more seeds: the two plains differ by nothing.
+Where neither sessions nor times matter, plain is trained with as many more seeds, to compare a method with itself.
 Values are kept in --work, from where an interrupted benchmark goes on.
 """
 
@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +31,21 @@ from recbole_session.quick_start import run_session
 Floats = NDArray[np.float64]
 
 ALPHA = 0.05
-SEEDS = (1, 2, 3)
 ROWS: dict[str, list[str]] = {"plain": [], "ST": ["ST"], "SSE": ["SSE"], "TSA": ["TSA"]}
+# With fewer users trainings end up further apart: the harder case for a test that must find nothing, and the quicker.
+N_USERS = {"session": 800, "elapsed": 800, "neither": 300}
+# Where there is something to learn, all of it is to be learned; all rows of a kind are trained alike.
+SEEDS = {"session": (1, 2, 3, 4, 5), "elapsed": (1, 2, 3, 4, 5), "neither": (1, 2, 3)}
+EPOCHS = {"session": 20, "elapsed": 20, "neither": 10}
 EXPECTED = {"session": ("ST", "SSE"), "elapsed": ("TSA",), "neither": ()}
 
 
 def ndcg_per_user(kind: str, data_seed: int, features: list[str], seed: int, work: Path) -> Floats:
     """Train and test one model; NDCG@10 of every user among all items, float64 ``[U]``."""
     name = f"{kind}-{data_seed}"
-    write_synthetic(kind, work / "data", name, seed=data_seed)
+    write_synthetic(kind, work / "data", name, n_users=N_USERS[kind], seed=data_seed)
     keys = {**SMALL_MODEL, "session_features": features, "seed": seed, "state": "ERROR", "show_progress": False}
-    keys |= {"data_path": str(work / "data"), "checkpoint_dir": str(work / "saved")}
+    keys |= {"epochs": EPOCHS[kind], "data_path": str(work / "data"), "checkpoint_dir": str(work / "saved")}
     folder = Path(run_session("SessionBERT4Rec", name, config_dict=keys)["run_folder"])
     ranks = read_run("row", folder).ranks()["rank_all"].to_numpy()
     shutil.rmtree(folder)
@@ -50,9 +56,9 @@ def values_of(kind: str, data_seed: int, work: Path) -> dict[str, Floats]:
     """By row: float64 ``[seeds, users]``; out of ``work`` if they are there."""
     path = work / f"{kind}-{data_seed}.npz"
     if not path.is_file():
-        rows = {name: (features, SEEDS) for name, features in ROWS.items()}
+        rows = {name: (features, SEEDS[kind]) for name, features in ROWS.items()}
         if kind == "neither":
-            rows["plain again"] = ([], tuple(seed + len(SEEDS) for seed in SEEDS))
+            rows["plain again"] = ([], tuple(seed + len(SEEDS[kind]) for seed in SEEDS[kind]))
         values = {
             name: np.stack([ndcg_per_user(kind, data_seed, features, seed, work) for seed in seeds])
             for name, (features, seeds) in rows.items()
@@ -83,18 +89,27 @@ def holm(p_values: list[float]) -> Floats:
     return adjusted
 
 
-PROCEDURES: dict[str, Callable[[Floats, Floats], float]] = {
-    "users, 1 seed": lambda ours, baseline: p_of_sign_flips(ours[:1], baseline[:1]),
-    "users, mean of 3 seeds": p_of_sign_flips,
-    "users and 3 seeds": lambda ours, baseline: compare_methods(ours, baseline).p,
+@dataclass(frozen=True)
+class Procedure:
+    """A test of ours against a baseline, both ``[seeds, users]``, and how many seeds it reads (None: all)."""
+
+    n_seeds: int | None
+    p_value: Callable[[Floats, Floats], float]
+
+
+PROCEDURES = {
+    "users, 1 seed": Procedure(1, p_of_sign_flips),
+    "users, mean of all seeds": Procedure(None, p_of_sign_flips),
+    "users and seeds": Procedure(None, lambda ours, baseline: compare_methods(ours, baseline).p),
 }
 
 
-def verdicts(values: dict[str, Floats], procedure: Callable[[Floats, Floats], float]) -> dict[str, str]:
+def verdicts(values: dict[str, Floats], procedure: Procedure) -> dict[str, str]:
     """By row: better, worse or nothing than plain, Holm-corrected over the rows that are there."""
     names = [name for name in values if name in ROWS and name != "plain"]
-    adjusted = holm([procedure(values[name], values["plain"]) for name in names])
-    means = {name: values[name].mean() - values["plain"].mean() for name in names}
+    read = {name: each[: procedure.n_seeds] for name, each in values.items()}
+    adjusted = holm([procedure.p_value(read[name], read["plain"]) for name in names])
+    means = {name: read[name].mean() - read["plain"].mean() for name in names}
     return {
         name: "" if p > ALPHA else "better" if means[name] > 0 else "worse"
         for name, p in zip(names, adjusted, strict=True)
@@ -123,6 +138,16 @@ def kind_table(kind: str, repetitions: list[dict[str, Floats]]) -> list[str]:
     return [*lines, ""]
 
 
+def halves(values: dict[str, Floats], n_seeds: int) -> Iterator[tuple[Floats, Floats]]:
+    """All ways to compare plain with itself: ``n_seeds`` of its trainings and as many others, each pair once."""
+    runs = np.concatenate((values["plain"], values["plain again"]))
+    for ours in combinations(range(len(runs)), n_seeds):
+        others = [run for run in range(len(runs)) if run not in ours]
+        for baseline in combinations(others, n_seeds):
+            if ours < baseline:
+                yield runs[list(ours)], runs[list(baseline)]
+
+
 def error_table(repetitions: list[dict[str, Floats]]) -> list[str]:
     """How often each procedure errs where there is nothing to find."""
     lines = [
@@ -130,12 +155,16 @@ def error_table(repetitions: list[dict[str, Floats]]) -> list[str]:
         "|---|---|---|---|",
     ]
     for name, test in PROCEDURES.items():
-        same = sum(test(values["plain again"], values["plain"]) <= ALPHA for values in repetitions)
+        same = [
+            test.p_value(*pair) <= ALPHA
+            for values in repetitions
+            for pair in halves(values, test.n_seeds or len(SEEDS["neither"]))
+        ]
         found = [set(verdicts(values, test).values()) for values in repetitions]
         better = sum("better" in words for words in found)
         either = sum(bool(words - {""}) for words in found)
-        cells = (rate(count, len(repetitions)) for count in (same, better, either))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        cells = (rate(count, len(repetitions)) for count in (better, either))
+        lines.append(f"| {name} | {sum(same)} of {len(same)} ({np.mean(same):.1%}) | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -154,13 +183,25 @@ def main() -> None:
         for kind, count in counts.items()
     }
     lines = [
+        "# Synthetic users: what is found where the answer is known",
+        "",
         f"Written by `python benchmarks/synthetic.py --repetitions {counts['session']} --null_repetitions "
         f"{counts['neither']}` (Python {platform.python_version()}, torch {torch.__version__}, CPU).",
         "",
+        "The data sets: [docs/context.md](../docs/context.md). NDCG@10 among all items; three tests, Holm-corrected",
+        "over ST, SSE and TSA at 0.05: sign flips of the users' differences between the models of the first seed; the",
+        "same of the means over seeds; `compare_methods`, which counts users and seeds. "
+        f"Seeds: {', '.join(f'{len(seeds)} ({kind})' for kind, seeds in SEEDS.items())}.",
+        "",
         "## What is found better than plain",
+        "",
+        "`between seeds` is the standard deviation of NDCG@10 over trainings.",
         "",
         *(line for kind in KINDS for line in kind_table(kind, values[kind])),
         "## How often a test errs where there is nothing to find",
+        "",
+        "In brackets: 95% intervals (Clopper and Pearson) of the share of data sets. Plain is compared with itself in",
+        "every way that six trainings allow; these share trainings, so there is no such interval for them.",
         "",
         *error_table(values["neither"]),
     ]
