@@ -10,13 +10,14 @@ from typing import Any
 import pandas as pd
 
 from recbole_session.errors import InputError
-from recbole_session.experiment.cells import Cell, Column, UserValues, Versus, cell_statistics, read_user_values
+from recbole_session.experiment.cells import Cell, Versus, cell_statistics
 from recbole_session.experiment.context_gain import context_frame
 from recbole_session.experiment.facts import dataset_table, load_dataset, user_facts
 from recbole_session.experiment.row_settings import row_settings, split_settings
 from recbole_session.experiment.runs import Comparison
 from recbole_session.experiment.slices import slices_frame
-from recbole_session.experiment.table import Table, between, build_table, costs_frame, metric_title, signed
+from recbole_session.experiment.table import MISSING, Table, between, build_table, costs_frame, metric_title, signed
+from recbole_session.experiment.user_values import Column, UserValues, read_user_values
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def analyse(comparison: Comparison, settings: Mapping[str, Any], data_path: Path
     Raises
     ------
     InputError
-        If runs cannot be compared in pairs, see `cells.read_user_values`. A dataset that cannot be loaded is no
+        If runs cannot be compared in pairs, see `user_values.read_user_values`. A dataset that cannot be loaded is no
         error: the report says so and goes without slices.
     """
     values = read_user_values(comparison) if comparison.runs else None
@@ -127,8 +128,10 @@ def column_title(column: Column) -> str:
     return f"{metric_title(metric)} among {among.get(candidates, candidates)}"
 
 
-def written_p(p: float) -> str:
-    """A p-value for reading."""
+def written_p(p: float | None) -> str:
+    """A p-value for reading; a test that was not made has a dash."""
+    if p is None:
+        return MISSING
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -143,16 +146,37 @@ def summary(analysis: Analysis) -> list[str]:
         return sentences
     better = sum(versus.verdict == "better" for versus in tested)
     worse = sum(versus.verdict == "worse" for versus in tested)
+    sample = f"these {len(values.users):,} users"
+    if any(versus.p_methods is not None for versus in tested):
+        sample += " and these seeds"
     sentences.append(
         f"Of {len(tested)} differences from {comparison.baseline} in the table, {better} "
         f"{'is' if better == 1 else 'are'} significantly better and {worse} significantly worse; the other "
-        f"{len(tested) - better - worse} cannot be told from chance with these {len(values.users):,} users."
+        f"{len(tested) - better - worse} cannot be told from chance with {sample}."
     )
+    return sentences + _about_seeds(tested)
+
+
+def _about_seeds(tested: list[Versus]) -> list[str]:
+    """What the seeds say beside the marks, as far as there is something to say."""
+    sentences = []
+    unsure = sum(versus.models_differ and not versus.verdict for versus in tested)
+    if unsure:
+        sentences.append(
+            f"{unsure} of these {'is' if unsure == 1 else 'are'} significant over users and not once the seeds are "
+            "counted too: the trained models differ, but other trainings of the same methods might not."
+        )
     split = sum(_seeds_disagree(versus) for versus in tested)
     if split:
         sentences.append(
             f"{split} of the significant differences {'does' if split == 1 else 'do'} not hold in every seed: trained "
             "again, the model may fare otherwise."
+        )
+    unknown = sum(versus.p_methods is None and bool(versus.verdict) for versus in tested)
+    if unknown:
+        sentences.append(
+            f"{unknown} of the significant differences {'speaks' if unknown == 1 else 'speak'} of these trained models "
+            "and not of the methods, because there is only one seed of the row or of the baseline."
         )
     return sentences
 
@@ -166,17 +190,21 @@ def _seeds_disagree(versus: Versus) -> bool:
 def _best_sentence(analysis: Analysis, column: Column) -> str:
     best = max(analysis.cells_of(column), key=lambda cell: cell.mean)
     sentence = f"By {column_title(column)}, {best.row} is best with {best.mean:.4f}"
-    if best.versus is None:
+    versus = best.versus
+    if versus is None:
         return sentence + "."
     verdict = {
         "better": "significantly more",
         "worse": "significantly less",
         "": "not significantly different",
-    }[best.versus.verdict]
+    }[versus.verdict]
+    p = f"Holm-corrected p {_p_equals(versus.p_holm)} over users"
+    if versus.p_methods_holm is not None:
+        p += f", p {_p_equals(versus.p_methods_holm)} over users and seeds"
     return (
-        f"{sentence}: {signed(best.versus.difference)} (95% interval {between(*best.versus.interval)}) against "
-        f"{analysis.comparison.baseline}, {verdict} (Holm-corrected p {_p_equals(best.versus.p_holm)}); "
-        f"{best.versus.improved:.1%} of the users fare better and {best.versus.worsened:.1%} worse."
+        f"{sentence}: {signed(versus.difference)} (95% interval {between(*versus.interval)}) against "
+        f"{analysis.comparison.baseline}, {verdict} ({p}); "
+        f"{versus.improved:.1%} of the users fare better and {versus.worsened:.1%} worse."
     )
 
 

@@ -1,29 +1,26 @@
-"""What a comparison's table and report are made of: per-user values of every row, and the statistics of each cell."""
+"""What a comparison's table and report are made of: the statistics of each cell."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from recbole_session.errors import InputError
-from recbole_session.experiment.runs import Comparison, FinishedRun
+from recbole_session.experiment.runs import Comparison
 from recbole_session.experiment.significance import (
     Floats,
     bootstrap_means,
     effect_size,
     holm,
-    is_per_user,
-    metric_of_ranks,
     percentile_interval,
     randomisation_test,
 )
+from recbole_session.experiment.training_noise import MethodTest, compare_methods
+from recbole_session.experiment.user_values import Column, UserValues, common_columns, rows_with_results
 
-Column = tuple[str, str]  # candidate set and metric, e.g. ("random", "ndcg@10")
 Interval = tuple[float, float]
 
 LOWER_IS_BETTER = {"averagepopularity", "giniindex"}
@@ -41,13 +38,19 @@ class Versus:
     interval : tuple of float
         95% bootstrap interval of ``difference``.
     p, p_holm : float
-        Of the paired randomisation test, as it is and after Holm's correction over the whole table.
+        Of the paired randomisation test over users, as it is and after Holm's correction over the whole table: do
+        these trained models differ?
     exact : bool
         True where every sign flip was enumerated.
     d_z, improved, worsened : float
         See `significance.Effect`.
     seeds_better, seeds_worse, seeds_paired : int
         In how many of the seeds that both have, the row's metric is better, and worse, than the baseline's.
+    p_methods, p_methods_holm : float or None
+        Of `training_noise.compare_methods`, likewise: would other trainings of the two differ too? None where the
+        row or the baseline has one seed.
+    error_of_users, error_of_seeds : float or None
+        Standard errors of ``difference``, see `training_noise.MethodTest`; None as above.
     """
 
     difference: float
@@ -61,11 +64,20 @@ class Versus:
     seeds_better: int
     seeds_worse: int
     seeds_paired: int
+    p_methods: float | None
+    p_methods_holm: float | None
+    error_of_users: float | None
+    error_of_seeds: float | None
+
+    @property
+    def models_differ(self) -> bool:
+        """Whether the test over users finds a difference, after correction; other seeds may not show it."""
+        return self.p_holm < ALPHA
 
     @property
     def verdict(self) -> str:
-        """``better`` or ``worse`` where the difference is significant after correction, else empty."""
-        if self.p_holm >= ALPHA:
+        """``better`` or ``worse`` where every test that could be made finds it after correction, else empty."""
+        if not self.models_differ or (self.p_methods_holm is not None and self.p_methods_holm >= ALPHA):
             return ""
         return "better" if self.difference > 0 else "worse"
 
@@ -96,94 +108,6 @@ class Cell:
     versus: Versus | None
 
 
-@dataclass(frozen=True)
-class UserValues:
-    """Metric values per user.
-
-    Attributes
-    ----------
-    users, items : tuple of str
-        Raw ids of the test users and of their targets, ``[U]``.
-    columns : tuple of Column
-    by_row : dict
-        By row: float64 ``[U, C]``, averaged over seeds. Rows without results are missing.
-    """
-
-    users: tuple[str, ...]
-    items: tuple[str, ...]
-    columns: tuple[Column, ...]
-    by_row: dict[str, Floats]
-
-
-def common_columns(runs: Sequence[FinishedRun]) -> list[Column]:
-    """Candidate sets and metrics that all runs have, in the order of the first."""
-    if not runs:
-        return []
-    results = [run.result["test"] for run in runs]
-    return [
-        (candidates, metric)
-        for candidates, metrics in results[0].items()
-        for metric in metrics
-        if all(metric in other.get(candidates, ()) for other in results)
-    ]
-
-
-def rows_with_results(comparison: Comparison) -> list[str]:
-    """Rows with at least one finished run, in the order of the table."""
-    return [name for name in comparison.names if comparison.runs_of(name)]
-
-
-def read_user_values(comparison: Comparison, context: str = "told") -> UserValues:
-    """Per-user values of every row, from the ranks of its runs.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        With at least one finished run.
-    context : str
-        See `FinishedRun.ranks`.
-
-    Raises
-    ------
-    InputError
-        If two runs differ in their test users, targets or numbers of candidates: they cannot be paired then.
-    """
-    columns = [column for column in common_columns(comparison.runs) if is_per_user(column[1])]
-    reference = _ordered_ranks(comparison.runs[0], context)
-    by_row = {}
-    for name in rows_with_results(comparison):
-        of_seeds = []
-        for run in comparison.runs_of(name):
-            ranks = _ordered_ranks(run, context)
-            _check_pairs(reference, ranks, comparison.runs[0].folder, run.folder)
-            values = [metric_of_ranks(ranks[f"rank_{candidates}"].to_numpy(), m) for candidates, m in columns]
-            of_seeds.append(np.stack(values, axis=1) if values else np.empty((len(ranks), 0)))
-        by_row[name] = np.mean(of_seeds, axis=0)
-    return UserValues(tuple(reference.index), tuple(reference["item_id"]), tuple(columns), by_row)
-
-
-def _ordered_ranks(run: FinishedRun, context: str) -> pd.DataFrame:
-    try:
-        return run.ranks(context).set_index("user_id").sort_index()
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"the ranks of {run.folder} cannot be read ({error}); train this run again") from error
-
-
-def _check_pairs(ours: pd.DataFrame, theirs: pd.DataFrame, our_folder: Path, their_folder: Path) -> None:
-    shared = [name for name in ours if name == "item_id" or (name.startswith("candidates_") and name in theirs)]
-    if not ours.index.equals(theirs.index):
-        what = "test users"
-    else:
-        differing = [name for name in shared if (ours[name] != theirs[name]).any()]
-        if not differing:
-            return
-        what = "targets" if differing[0] == "item_id" else f"numbers of {differing[0].partition('_')[2]} candidates"
-    raise InputError(
-        f"{their_folder} and {our_folder} have different {what}, so their users cannot be compared in pairs; "
-        "compare runs on the same dataset with the same eval_candidates and num_negatives"
-    )
-
-
 def seed_values(comparison: Comparison, name: str, column: Column) -> dict[int, float]:
     """A row's metric by seed, as in ``result.json``."""
     candidates, metric = column
@@ -193,7 +117,8 @@ def seed_values(comparison: Comparison, name: str, column: Column) -> dict[int, 
 def cell_statistics(comparison: Comparison, values: UserValues) -> list[Cell]:
     """Statistics of every cell of the table, row by row.
 
-    The tests of all rows but the baseline in all columns are one family for Holm's correction.
+    The tests of all rows but the baseline in all columns are one family for Holm's correction, once those over
+    users, once those that count the seeds too.
     """
     intervals, difference_intervals = _intervals(comparison.baseline, values)
     versus = _against_baseline(comparison, values, difference_intervals)
@@ -224,7 +149,7 @@ def _intervals(
     names = list(values.by_row)
     if not values.columns:
         return {}, {}
-    stacked = np.concatenate([values.by_row[name] for name in names], axis=1)
+    stacked = np.concatenate([values.mean_of(name) for name in names], axis=1)
     means = bootstrap_means(stacked).reshape(-1, len(names), len(values.columns))
     for place, name in enumerate(names):
         own[name] = percentile_interval(means[:, place])
@@ -247,21 +172,23 @@ def _against_baseline(
     """Tests and effect sizes of every row but the baseline; empty where the baseline has no result."""
     if not intervals:
         return {}
-    baseline = values.by_row[comparison.baseline]
     keys = list(intervals)
-    differences = {name: own - baseline for name, own in values.by_row.items() if name != comparison.baseline}
-    tested = randomisation_test(np.concatenate(list(differences.values()), axis=1))
+    baseline = values.mean_of(comparison.baseline)
+    others = list(dict.fromkeys(name for name, _ in keys))
+    differences = np.concatenate([values.mean_of(name) - baseline for name in others], axis=1)  # [U, len(keys)]
+    tested = randomisation_test(differences)
     adjusted = holm(tested.p)
+    methods = [_method_test(values, name, comparison.baseline, column) for name, column in keys]
+    # A test that cannot be made finds nothing, but the family keeps its size.
+    methods_adjusted = holm(np.array([1.0 if test is None else test.p for test in methods]))
     versus = {}
-    for place, key in enumerate(keys):
-        name, column = key
-        own = differences[name][:, values.columns.index(column)]
-        effect = effect_size(own)
+    for place, (name, column) in enumerate(keys):
+        effect, test = effect_size(differences[:, place]), methods[place]
         ours, theirs = (seed_values(comparison, row, column) for row in (name, comparison.baseline))
         paired = ours.keys() & theirs.keys()
-        versus[key] = Versus(
-            difference=float(own.mean()),
-            interval=intervals[key],
+        versus[name, column] = Versus(
+            difference=float(differences[:, place].mean()),
+            interval=intervals[name, column],
             p=float(tested.p[place]),
             p_holm=float(adjusted[place]),
             exact=bool(tested.exact[place]),
@@ -271,8 +198,21 @@ def _against_baseline(
             seeds_better=sum(ours[seed] > theirs[seed] for seed in paired),
             seeds_worse=sum(ours[seed] < theirs[seed] for seed in paired),
             seeds_paired=len(paired),
+            p_methods=test and test.p,
+            p_methods_holm=test and float(methods_adjusted[place]),
+            error_of_users=test and test.error_of_users,
+            error_of_seeds=test and test.error_of_seeds,
         )
     return versus
+
+
+def _method_test(values: UserValues, name: str, baseline: str, column: Column) -> MethodTest | None:
+    """Test that counts the error of the seeds; None where there are too few of them, or one user."""
+    place = values.columns.index(column)
+    ours, theirs = (values.by_row[row][:, :, place] for row in (name, baseline))
+    if min(len(ours), len(theirs), len(values.users)) < 2:
+        return None
+    return compare_methods(ours, theirs)
 
 
 def significance_frame(comparison: Comparison, cells: Sequence[Cell]) -> pd.DataFrame:
@@ -300,6 +240,10 @@ def significance_frame(comparison: Comparison, cells: Sequence[Cell]) -> pd.Data
                 "p": versus.p,
                 "p_holm": versus.p_holm,
                 "test": "exact" if versus.exact else "monte carlo",
+                "p_methods": versus.p_methods,
+                "p_methods_holm": versus.p_methods_holm,
+                "error_of_users": versus.error_of_users,
+                "error_of_seeds": versus.error_of_seeds,
                 "d_z": versus.d_z,
                 "users_improved": versus.improved,
                 "users_worsened": versus.worsened,

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from recbole_session.errors import InputError
-from recbole_session.experiment.cells import UserValues, read_user_values
 from recbole_session.experiment.runs import CONTEXTS, Comparison
 from recbole_session.experiment.significance import bootstrap_means, percentile_interval
+from recbole_session.experiment.user_values import UserValues, read_user_values
 
 N_RESAMPLES = 2_000
 
@@ -51,7 +51,7 @@ def context_frame(comparison: Comparison) -> pd.DataFrame | None:
     for name in told.by_row:
         for place, (candidates, metric) in enumerate(told.columns):
             line: dict[str, object] = {"row": name, "candidates": candidates, "metric": metric}
-            line |= {context: values[context].by_row[name][:, place].mean() for context in CONTEXTS}
+            line |= {context: values[context].mean_of(name)[:, place].mean() for context in CONTEXTS}
             if name in gains["told"]:
                 of_row = {context: gains[context][name][place] for context in CONTEXTS}
                 for context, (gain, low, high) in of_row.items():
@@ -68,7 +68,7 @@ def _gains(values: UserValues, baseline: str) -> dict[str, list[tuple[float, flo
     others = [name for name in values.by_row if name != baseline]
     if baseline not in values.by_row or not others or not values.columns:
         return {}
-    differences = np.stack([values.by_row[name] - values.by_row[baseline] for name in others], axis=1)
+    differences = np.stack([values.mean_of(name) - values.mean_of(baseline) for name in others], axis=1)
     means = bootstrap_means(differences.reshape(len(differences), -1), N_RESAMPLES)
     low, high = percentile_interval(means.reshape(N_RESAMPLES, *differences.shape[1:]))
     gain = differences.mean(axis=0)

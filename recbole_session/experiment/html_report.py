@@ -12,8 +12,9 @@ import yaml
 from markupsafe import Markup
 
 from recbole_session.experiment.analysis import Analysis, column_title, summary, written_p
-from recbole_session.experiment.cells import ALPHA, Cell, Column
+from recbole_session.experiment.cells import ALPHA, Cell
 from recbole_session.experiment.curves import validation_curve
+from recbole_session.experiment.legend import BETTER, WORSE
 from recbole_session.experiment.markdown_report import describe_candidates, in_column
 from recbole_session.experiment.plots import (
     BASELINE,
@@ -31,7 +32,8 @@ from recbole_session.experiment.row_settings import one_line
 from recbole_session.experiment.runs import CONTEXTS, Comparison
 from recbole_session.experiment.significance import N_RESAMPLES
 from recbole_session.experiment.slices import FACTS
-from recbole_session.experiment.table import BETTER, MISSING, WORSE, between, costs_cells, metric_title, signed
+from recbole_session.experiment.table import MISSING, between, costs_cells, metric_title, signed
+from recbole_session.experiment.user_values import Column
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _MARKS = {"better": BETTER, "worse": WORSE, "": ""}
@@ -200,6 +202,7 @@ def _details(analysis: Analysis) -> list[tuple[str, list[list[str]]]]:
                     between(*versus.interval),
                     written_p(versus.p),
                     written_p(versus.p_holm),
+                    written_p(versus.p_methods_holm),
                     signed(versus.d_z, 3),
                     f"{versus.improved:.1%}",
                     f"{versus.worsened:.1%}",

@@ -98,6 +98,7 @@ def _differences(analysis: Analysis) -> list[str]:
                 between(*versus.interval),
                 written_p(versus.p),
                 written_p(versus.p_holm),
+                written_p(versus.p_methods_holm),
                 signed(versus.d_z, 3),
                 f"{versus.improved:.1%}",
                 f"{versus.worsened:.1%}",
@@ -108,8 +109,9 @@ def _differences(analysis: Analysis) -> list[str]:
         "model",
         "difference",
         "95% interval",
-        "p",
-        "p (Holm)",
+        "p, users",
+        "p, users (Holm)",
+        "p, users and seeds (Holm)",
         "d_z",
         "users better",
         "users worse",
@@ -118,7 +120,9 @@ def _differences(analysis: Analysis) -> list[str]:
     return [
         f"### Differences from {analysis.comparison.baseline}: {column_title(analysis.principal)}",
         _table(header, rows),
-        "Users are the sample; a user's value is the mean over seeds. The other columns are in `significance.csv`.",
+        "The interval, d_z and the p over users take the users as the sample, each with the mean over the seeds: they "
+        "speak of these trained models. The p over users and seeds takes the trainings as a second sample and speaks "
+        "of the methods; it needs two seeds of the row and of the baseline. Other columns are in `significance.csv`.",
     ]
 
 

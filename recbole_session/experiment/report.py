@@ -44,7 +44,7 @@ def write_report(
     Raises
     ------
     InputError
-        If runs cannot be compared in pairs, see `cells.read_user_values`.
+        If runs cannot be compared in pairs, see `user_values.read_user_values`.
     """
     analysis = analyse(comparison, settings, data_path)
     files = {

@@ -1,8 +1,8 @@
 """Statistics of ranks: intervals, paired tests and effect sizes, as functions of plain arrays.
 
 The sample is the users. Where a model was trained with several seeds, a user's value is the mean over them, so
-that every user counts once; how much the seeds differ is told apart, as a standard deviation. docs/statistics.md
-says what follows from that and what does not.
+that every user counts once. What is found so is true of these trained models; whether it is true of the methods is
+what `training_noise` tests. docs/statistics.md says more.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recbole_session.errors import InputError
-from recbole_session.experiment.cells import UserValues
 from recbole_session.experiment.significance import bootstrap_means, percentile_interval
+from recbole_session.experiment.user_values import UserValues
 
 N_RESAMPLES = 2_000  # the interval of a slice needs no more, and there are many slices
 N_BINS = 4
@@ -100,8 +100,9 @@ def slices_frame(values: UserValues, facts: pd.DataFrame, baseline: str) -> pd.D
             "the dataset has changed since the runs were trained: it has other test users or other targets"
         )
     lines = []
+    whole = {name: values.mean_of(name) for name in values.by_row}
     for part in slice_users(facts):
-        own = {name: matrix[part.members] for name, matrix in values.by_row.items()}
+        own = {name: matrix[part.members] for name, matrix in whole.items()}
         ends = _difference_ends(own, baseline)
         for name, matrix in own.items():
             for place, (candidates, metric) in enumerate(values.columns):

@@ -12,11 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_session.experiment.cells import ALPHA, LOWER_IS_BETTER, Cell, Column
+from recbole_session.experiment.cells import LOWER_IS_BETTER, Cell
+from recbole_session.experiment.legend import BETTER, WORSE, legend
 from recbole_session.experiment.runs import Comparison
+from recbole_session.experiment.user_values import Column
 
 DECIMALS = 4
-BETTER, WORSE = "†", "‡"
 MISSING = "\N{EN DASH}"
 
 _ACRONYMS = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "gauc": "GAUC"}
@@ -37,7 +38,7 @@ class TableCell:
     place : int
         1 for the best row of the column, 2 for the second best, else 0.
     verdict : str
-        ``better`` or ``worse`` than the baseline, significantly, or empty.
+        See `cells.Versus.verdict`.
     """
 
     value: str
@@ -104,7 +105,7 @@ def build_table(comparison: Comparison, cells: Sequence[Cell]) -> Table:
         shown = tuple(_table_cell(by_key[key], places[key[1:]].get(name, 0)) for key in keys)
         parameters = f"{runs[0].result['num_parameters']:,}" if runs else ""
         rows.append(TableRow(name, parameters, len(runs), shown, numbers))
-    return Table(comparison.baseline, columns, tuple(rows), tuple(notes), tuple(_legend(comparison, cells)))
+    return Table(comparison.baseline, columns, tuple(rows), tuple(notes), tuple(legend(comparison, cells)))
 
 
 def _table_cell(cell: Cell, place: int) -> TableCell:
@@ -128,24 +129,6 @@ def _failures(comparison: Comparison, name: str) -> list[str]:
         if row == name
     ]
     return failures or ([] if comparison.runs_of(name) else [f"{name}: not run"])
-
-
-def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
-    seeds = sorted({run.seed for run in comparison.runs})
-    lines = ["The best value of a column is bold, the second best underlined."]
-    if any(cell.deviation is not None for cell in cells):
-        lines.append(f"Mean ± standard deviation over the seeds {', '.join(map(str, seeds))}; without ±, of one seed.")
-    elif seeds:
-        lines.append(f"One seed ({', '.join(map(str, seeds))}): how much another seed would differ is not known.")
-    if any(cell.versus for cell in cells):
-        lines.append(
-            f"{BETTER} significantly better, {WORSE} significantly worse than {comparison.baseline}: paired "
-            f"randomisation test over users (their mean over seeds), Holm-corrected over the whole table, "
-            f"p < {ALPHA}."
-        )
-    elif cells and not comparison.runs_of(comparison.baseline):
-        lines.append(f"Nothing is tested: the baseline, {comparison.baseline}, has no result.")
-    return lines
 
 
 # ---- Markdown

@@ -3,16 +3,12 @@ import statistics
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from recbole_session.errors import InputError
-from recbole_session.experiment.cells import (
-    cell_statistics,
-    common_columns,
-    read_user_values,
-    significance_frame,
-)
+from recbole_session.experiment.cells import cell_statistics, significance_frame
 from recbole_session.experiment.runs import Comparison
 from recbole_session.experiment.significance import holm
+from recbole_session.experiment.user_values import read_user_values
 
 
 def compare(*runs, baseline="base", **keys):
@@ -22,58 +18,6 @@ def compare(*runs, baseline="base", **keys):
 
 def cells_of(comparison):
     return cell_statistics(comparison, read_user_values(comparison))
-
-
-def test_seeds_are_averaged_per_user(make_run):
-    comparison = compare(make_run("base", {"all": [1, 20]}, seed=1), make_run("base", {"all": [3, 2]}, seed=2))
-    values = read_user_values(comparison)
-    assert values.columns == (("all", "recall@10"), ("all", "ndcg@10"))
-    # user 0: ndcg 1 and 1/log2(4); user 1: 0 and 1/log2(3)
-    assert values.by_row["base"] == pytest.approx(np.array([[1, 0.75], [0.5, 0.5 / math.log2(3)]]))
-
-
-def test_users_are_paired_by_their_ids_and_not_by_their_places(make_run):
-    users, items = ["007", "b", "c"], ["x", "y", "z"]
-    base = make_run("base", {"all": [1, 20, 5]}, users=users, items=items)
-    other = make_run("other", {"all": [5, 20, 1]}, users=users[::-1], items=items[::-1])
-    values = read_user_values(compare(base, other))
-    assert values.users == ("007", "b", "c")
-    assert values.items == ("x", "y", "z")
-    assert (values.by_row["base"] == values.by_row["other"]).all()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"users": ["u000", "u002"]}, "test users"),
-        ({"items": ["i0", "i9"]}, "targets"),
-    ],
-)
-def test_runs_that_cannot_be_paired_are_refused(make_run, change, message):
-    base, other = make_run("base", {"all": [1, 2]}), make_run("other", {"all": [1, 2]}, **change)
-    with pytest.raises(InputError, match=f"different {message}"):
-        read_user_values(compare(base, other))
-
-
-def test_other_numbers_of_candidates_are_refused(make_run):
-    base, other = make_run("base", {"all": [1, 2]}), make_run("other", {"all": [1, 2]})
-    path = other.folder / "ranks.csv"
-    path.write_text(path.read_text().replace("101", "51"))
-    with pytest.raises(InputError, match="numbers of all candidates"):
-        read_user_values(compare(base, other))
-
-
-def test_missing_ranks_name_their_folder(make_run):
-    run = make_run("base", {"all": [1, 2]})
-    (run.folder / "ranks.csv").unlink()
-    with pytest.raises(InputError, match=str(run.folder)):
-        read_user_values(compare(run))
-
-
-def test_columns_are_those_that_all_runs_have(make_run):
-    runs = [make_run("base", {"random": [1], "all": [2]}), make_run("other", {"all": [2]})]
-    assert common_columns(runs) == [("all", "recall@10"), ("all", "ndcg@10")]
-    assert common_columns([]) == []
 
 
 def test_a_cell_by_hand(make_run):
@@ -97,6 +41,83 @@ def test_a_cell_by_hand(make_run):
     assert (versus.seeds_better, versus.seeds_worse, versus.seeds_paired) == (1, 0, 1)  # seed 1 alone is in both
     assert versus.verdict == ""
     assert cells["base", "recall@10"].versus is None
+    of_users = (4 * (3 / 8) ** 2 + 2 * (1 / 8) ** 2 + 2 * (5 / 8) ** 2) / 7 / 8
+    of_seeds = 2 * (1 / 8) ** 2 / 2  # 4/8 and 6/8, about 5/8; the baseline's seeds are alike
+    assert (versus.error_of_users, versus.error_of_seeds) == pytest.approx((math.sqrt(of_users), math.sqrt(of_seeds)))
+    degrees = (of_users + of_seeds) ** 2 / (of_users**2 / 7 + of_seeds**2 / 1)
+    assert versus.p_methods == pytest.approx(2 * stats.t.sf(5 / 8 / math.sqrt(of_users + of_seeds), degrees))
+    assert versus.p_methods_holm == pytest.approx(2 * versus.p_methods)
+
+
+def hits(n, of=40):
+    """Ranks of which the first ``n`` are hits; NDCG and recall are the same, 1 or 0."""
+    return {"all": [1] * n + [20] * (of - n)}
+
+
+def versus_of(comparison):
+    return {(cell.row, cell.metric): cell.versus for cell in cells_of(comparison) if cell.versus}
+
+
+def test_what_users_find_and_seeds_contradict_is_not_marked(make_run):
+    base = [make_run("base", hits(0), seed=seed) for seed in (1, 2)]
+    other = [make_run("other", hits(n), seed=seed) for seed, n in ((1, 20), (2, 0))]
+    versus = versus_of(compare(*base, *other))["other", "recall@10"]
+    assert versus.difference == pytest.approx(0.25)  # half of the users, in half of the seeds
+    assert versus.error_of_seeds == pytest.approx(0.25)  # 1/2 and 0 have the variance 1/8, two seeds halve it
+    assert versus.error_of_users == pytest.approx(0.25 / math.sqrt(39))
+    assert versus.p_holm < 0.001  # twenty users agree
+    assert 0.3 < versus.p_methods < 0.6  # t is 0.25 / 0.2532, with little more than one degree of freedom
+    assert versus.models_differ
+    assert versus.verdict == ""
+
+
+@pytest.mark.parametrize(("baseline", "verdict"), [(0, "better"), (40, "worse")])
+def test_what_users_and_seeds_find_is_marked(make_run, baseline, verdict):
+    base = [make_run("base", hits(baseline), seed=seed) for seed in (1, 2)]
+    other = [make_run("other", hits(n), seed=seed) for seed, n in ((1, 20), (2, 19))]
+    versus = versus_of(compare(*base, *other))["other", "recall@10"]
+    assert versus.error_of_seeds == pytest.approx(1 / 80)  # 20/40 and 19/40
+    assert versus.p_holm < 0.001
+    assert versus.p_methods_holm < 0.001
+    assert versus.verdict == verdict
+
+
+def test_what_seeds_alone_find_is_not_marked(make_run):
+    """Five users who agree: the signs are all alike once in 16 times, however steady the trainings."""
+    base = [make_run("base", hits(0, of=6), seed=seed) for seed in (1, 2)]
+    other = [make_run("other", hits(5, of=6), seed=seed) for seed in (1, 2)]
+    versus = versus_of(compare(*base, *other))["other", "recall@10"]
+    assert versus.p == pytest.approx(2 / 2**5)
+    assert versus.p_methods == pytest.approx(2 * stats.t.sf(5, 5))  # 5/6 over its error 1/6
+    assert versus.p_methods_holm < 0.05
+    assert versus.verdict == ""
+
+
+@pytest.mark.parametrize(("of_base", "of_other"), [(1, 1), (1, 2), (2, 1)])
+def test_with_one_seed_of_either_the_users_decide(make_run, of_base, of_other):
+    base = [make_run("base", hits(0), seed=seed) for seed in range(of_base)]
+    other = [make_run("other", hits(20 - 20 * seed), seed=seed) for seed in range(of_other)]
+    versus = versus_of(compare(*base, *other))["other", "recall@10"]
+    assert versus.p_holm < 0.001
+    assert versus.verdict == "better"
+    noise = (versus.p_methods, versus.p_methods_holm, versus.error_of_users, versus.error_of_seeds)
+    assert noise == (None,) * 4
+
+
+def test_one_user_is_no_sample(make_run):
+    runs = [make_run(name, {"all": [rank]}, seed=seed) for name, rank in (("base", 20), ("b", 1)) for seed in (1, 2)]
+    versus = versus_of(compare(*runs))["b", "recall@10"]
+    assert (versus.p, versus.p_methods, versus.verdict) == (1.0, None, "")
+
+
+def test_the_family_of_the_second_test_is_the_whole_table(make_run):
+    base = [make_run("base", hits(10), seed=seed) for seed in (1, 2)]
+    two = [make_run("two", hits(n), seed=seed) for seed, n in ((1, 16), (2, 15))]
+    versus = versus_of(compare(*base, *two, make_run("one", hits(15))))
+    assert len(versus) == 4
+    for metric in ("recall@10", "ndcg@10"):
+        assert versus["one", metric].p_methods_holm is None
+        assert versus["two", metric].p_methods_holm == pytest.approx(4 * versus["two", metric].p_methods)
 
 
 def test_verdicts_and_the_family(make_run):
@@ -142,3 +163,15 @@ def test_significance_file_has_a_line_per_cell(make_run):
     ]  # fmt: skip
     assert frame["difference"].isna().tolist() == [True, True, False, False]
     assert frame.loc[2, "test"] == "exact"
+    assert frame[["p_methods", "p_methods_holm", "error_of_users", "error_of_seeds"]].isna().all(axis=None)
+
+
+def test_significance_file_has_what_the_second_test_says(make_run):
+    base = [make_run("base", hits(0), seed=seed) for seed in (1, 2)]
+    other = [make_run("other", hits(n), seed=seed) for seed, n in ((1, 20), (2, 0))]
+    cells = cells_of(compare(*base, *other))
+    line = significance_frame(compare(*base, *other), cells).iloc[2]
+    assert line["error_of_seeds"] == pytest.approx(0.25)
+    assert line["error_of_users"] == pytest.approx(0.25 / math.sqrt(39))
+    assert line["p_methods"] == cells[2].versus.p_methods
+    assert line["p_methods_holm"] == cells[2].versus.p_methods_holm == pytest.approx(2 * line["p_methods"])

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from recbole_session.experiment.analysis import analyse, summary
-from recbole_session.experiment.cells import read_user_values
 from recbole_session.experiment.report import write_report
 from recbole_session.experiment.runs import Comparison, read_run
+from recbole_session.experiment.table import MISSING
+from recbole_session.experiment.user_values import read_user_values
 from recbole_session.quick_start import run_session
 from tests.conftest import TINY_MODEL
 from tests.inference.conftest import ROWS, write_rows
@@ -82,7 +83,7 @@ def test_the_values_of_the_ranks_are_those_of_the_result(trained):
         values = read_user_values(replace(trained, runs=(run,)))
         for place, (candidates, metric) in enumerate(values.columns):
             expected = run.result["test"][candidates][metric]
-            assert values.by_row[run.name][:, place].mean() == pytest.approx(expected, abs=1e-12)
+            assert values.mean_of(run.name)[:, place].mean() == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_report_is_whole(trained, tmp_path):
@@ -177,5 +178,45 @@ def test_the_summary_says_when_seeds_disagree(make_run):
     runs = [make_run("a", {"all": [20] * 40}, seed=seed) for seed in (1, 2)]
     runs += [make_run("b", {"all": [1] * 40}, seed=1), make_run("b", {"all": [30] * 40}, seed=2)]
     sentences = summary(analyse(Comparison("test", "toy", ("a", "b"), "a", tuple(runs)), {}))
+    assert "not significantly different (Holm-corrected p < 0.001 over users, p = 1.000 over users and" in sentences[0]
+    assert "0 are significantly better and 0 significantly worse" in sentences[1]
+    assert sentences[1].endswith("the other 2 cannot be told from chance with these 40 users and these seeds.")
+    assert sentences[2].startswith("2 of these are significant over users and not once the seeds are counted too")
+    assert len(sentences) == 3
+
+
+def test_the_summary_says_when_a_seed_falls_behind(make_run):
+    """Five seeds, four of them far ahead: enough for both tests, although the fifth is behind."""
+    hits = {"a": (4, 4, 4, 4, 20), "b": (32, 32, 32, 32, 18)}
+    runs = [
+        make_run(name, {"all": [1] * n + [20] * (40 - n)}, seed=seed)
+        for name, counts in hits.items()
+        for seed, n in enumerate(counts)
+    ]
+    sentences = summary(analyse(Comparison("test", "toy", ("a", "b"), "a", tuple(runs)), {}))
+    assert "significantly more (Holm-corrected p < 0.001 over users, p = 0.00" in sentences[0]
     assert "2 are significantly better and 0 significantly worse" in sentences[1]
-    assert "2 of the significant differences do not hold in every seed" in sentences[2]
+    assert sentences[2].startswith("2 of the significant differences do not hold in every seed")
+    assert len(sentences) == 3
+
+
+def test_the_summary_says_that_one_seed_speaks_of_models(make_run):
+    runs = (make_run("a", {"all": [20] * 40}), make_run("b", {"all": [1] * 40}))
+    sentences = summary(analyse(Comparison("test", "toy", ("a", "b"), "a", runs), {}))
+    assert "significantly more (Holm-corrected p < 0.001 over users);" in sentences[0]
+    assert sentences[1].endswith("cannot be told from chance with these 40 users.")
+    assert sentences[2].startswith("2 of the significant differences speak of these trained models and not of")
+
+
+def test_the_differences_tell_both_tests_and_a_dash_for_none(make_run, tmp_path):
+    runs = [make_run(name, {"all": [rank] * 40}, seed=seed) for name, rank in (("a", 20), ("b", 1)) for seed in (1, 2)]
+    comparison = Comparison("test", "toy", ("a", "b", "c"), "a", (*runs, make_run("c", {"all": [1] * 40}, seed=1)))
+    write_report(comparison, tmp_path, {})
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| p, users | p, users (Holm) | p, users and seeds (Holm) |" in text
+    assert "| b | +1.0000 | +1.0000 to +1.0000 | < 0.001 | < 0.001 | < 0.001 |" in text
+    assert f"| c | +1.0000 | +1.0000 to +1.0000 | < 0.001 | < 0.001 | {MISSING} |" in text
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    check_page(page)
+    assert f"<td>&lt; 0.001</td><td>&lt; 0.001</td><td>{MISSING}</td>" in page
+    assert "c: test over users alone; the marks speak of these trained models, not of these methods" in page

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 
 from recbole_session.errors import InputError
-from recbole_session.experiment.cells import UserValues
 from recbole_session.experiment.facts import dataset_table, user_facts
 from recbole_session.experiment.slices import slice_users, slices_frame
+from recbole_session.experiment.user_values import UserValues
 from tests.conftest import DAY
 
 FACTS = pd.DataFrame(
@@ -42,8 +42,10 @@ def test_slices_by_hand():
 
 
 def values_of(**rows):
+    """Two seeds of every row, half a point above and below the values given."""
     columns = (("all", "recall@10"), ("all", "ndcg@10"))
-    return UserValues(tuple(FACTS.index), tuple(FACTS["item_id"]), columns, rows)
+    by_row = {name: np.stack([matrix - 0.5, matrix + 0.5]) for name, matrix in rows.items()}
+    return UserValues(tuple(FACTS.index), tuple(FACTS["item_id"]), columns, by_row)
 
 
 def test_metrics_within_slices_by_hand():
@@ -65,7 +67,7 @@ def test_the_slices_of_a_fact_weigh_up_to_the_whole():
     frame = slices_frame(values, FACTS, "base")
     for (_, row, metric), part in frame.groupby(["fact", "row", "metric"]):
         place = [column[1] for column in values.columns].index(metric)
-        assert (part["mean"] * part["users"]).sum() / 8 == pytest.approx(values.by_row[row][:, place].mean())
+        assert (part["mean"] * part["users"]).sum() / 8 == pytest.approx(values.by_row[row][:, :, place].mean())
 
 
 def test_without_a_baseline_there_are_means_only():

@@ -15,10 +15,11 @@ from recbole_session.experiment.table import (
 )
 
 
-def cell(row, mean, p_holm=None, deviation=None, metric="ndcg@10", candidates="all", difference=0.1):
+def cell(row, mean, p_holm=None, deviation=None, metric="ndcg@10", candidates="all", difference=0.1, p_methods=None):
     versus = None
     if p_holm is not None:
-        versus = Versus(difference, (0.0, 0.2), p_holm, p_holm, True, 0.1, 0.5, 0.1, 1, 0, 1)
+        noise = (None,) * 4 if p_methods is None else (p_methods, p_methods, 0.01, 0.01)
+        versus = Versus(difference, (0.0, 0.2), p_holm, p_holm, True, 0.1, 0.5, 0.1, 1, 0, 1, *noise)
     return Cell(row, candidates, metric, 1 if deviation is None else 2, mean, deviation, (0, 1), versus)
 
 
@@ -47,7 +48,9 @@ def test_markdown_by_hand(comparison, cells):
         "The best value of a column is bold, the second best underlined.  ",
         "Mean ± standard deviation over the seeds 2020; without ±, of one seed.  ",
         "† significantly better, ‡ significantly worse than a: paired randomisation test over users (their mean over "
-        "seeds), Holm-corrected over the whole table, p < 0.05.",
+        "seeds), Holm-corrected over the whole table, p < 0.05.  ",
+        "The marks speak of these trained models, not of these methods: that takes two seeds of the row and of the "
+        "baseline.",
         "",
         "[^1]: c, seed 2021: failed: stopped",
         r"[^2]: d\|&lt;x&gt;, seed 7: failed: out of memory",
@@ -104,6 +107,30 @@ def test_a_single_row_is_no_winner(make_run):
 def test_p_at_the_level_is_not_significant(make_run):
     comparison = Comparison("t", "toy", ("a", "b"), "a", tuple(make_run(n, {"all": [1]}) for n in "ab"))
     assert build_table(comparison, [cell("a", 0.1), cell("b", 0.2, 0.05)]).rows[1].cells[0].verdict == ""
+
+
+def test_a_mark_needs_both_tests_where_both_could_be_made(make_run):
+    comparison = Comparison("t", "toy", ("a", "b", "c"), "a", tuple(make_run(n, {"all": [1]}) for n in "abc"))
+    cells = [cell("a", 0.1), cell("b", 0.2, 0.01, 0.1, p_methods=0.05), cell("c", 0.3, 0.01, 0.1, p_methods=0.049)]
+    table = build_table(comparison, cells)
+    assert [row.cells[0].verdict for row in table.rows] == ["", "", "better"]
+    assert table.legend[2:] == (
+        "† significantly better, ‡ significantly worse than a: paired randomisation test over users (their mean over "
+        "seeds) and, beside it, a test that counts users and seeds; Holm-corrected over the whole table, p < 0.05 in "
+        "both.",
+    )
+
+
+def test_rows_of_one_seed_are_told_by_name(make_run):
+    comparison = Comparison("t", "toy", ("a", "b", "c"), "a", tuple(make_run(n, {"all": [1]}) for n in "abc"))
+    cells = [cell("a", 0.1), cell("b", 0.2, 0.01), cell("c", 0.3, 0.01, 0.1, p_methods=0.01)]
+    table = build_table(comparison, cells)
+    assert [row.cells[0].verdict for row in table.rows] == ["", "better", "better"]
+    assert "a test that counts users and seeds" in table.legend[2]
+    assert table.legend[3:] == (
+        "b: test over users alone; the marks speak of these trained models, not of these methods: that takes two "
+        "seeds of the row and of the baseline.",
+    )
 
 
 def test_a_baseline_without_a_result_is_told(make_run):
