@@ -13,6 +13,7 @@ from typing import Any
 
 from recbole_session.config import dump_yaml
 from recbole_session.errors import InputError
+from recbole_session.experiment.context import is_audited
 from recbole_session.experiment.memory import check_memory
 from recbole_session.experiment.plan import Plan, dump_plan, shared_keys
 from recbole_session.experiment.processes import Outcome, run_jobs, threads_per_worker, visible_gpus
@@ -139,7 +140,7 @@ def _look_around(prepared: Preparation, audit: bool) -> tuple[_State, dict[Cell,
             folder = finished_run(row, seed, runs)
             if folder is not None:
                 state.folders[row.name, seed] = folder
-                if not audit or (folder / "context.json").is_file():
+                if not audit or is_audited(folder):
                     continue
             folder = folder or unfinished_run(row, seed, runs)
             jobs[row.name, seed] = (row.dataset, {**row.keys, "seed": seed}, folder and str(folder), audit)
