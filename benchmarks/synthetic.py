@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import binomtest, permutation_test
+from scipy.stats import binomtest
 
 from recbole_session.experiment.runs import read_run
+from recbole_session.experiment.significance import holm, metric_of_ranks, randomisation_test
 from recbole_session.experiment.synthetic import KINDS, SMALL_MODEL, write_synthetic
 from recbole_session.experiment.training_noise import compare_methods
 from recbole_session.quick_start import run_session
@@ -49,7 +50,7 @@ def ndcg_per_user(kind: str, data_seed: int, features: list[str], seed: int, wor
     folder = Path(run_session("SessionBERT4Rec", name, config_dict=keys)["run_folder"])
     ranks = read_run("row", folder).ranks()["rank_all"].to_numpy()
     shutil.rmtree(folder)
-    return np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0.0)
+    return metric_of_ranks(ranks, "ndcg@10")
 
 
 def values_of(kind: str, data_seed: int, work: Path) -> dict[str, Floats]:
@@ -71,22 +72,7 @@ def values_of(kind: str, data_seed: int, work: Path) -> dict[str, Floats]:
 
 def p_of_sign_flips(ours: Floats, baseline: Floats) -> float:
     """Paired randomisation test over users of the means over seeds."""
-    differences = ours.mean(0) - baseline.mean(0)
-    if not differences.any():
-        return 1.0
-    test = permutation_test(
-        (differences,), np.mean, permutation_type="samples", n_resamples=2_000, batch=500, rng=0, vectorized=True
-    )
-    return float(test.pvalue)
-
-
-def holm(p_values: list[float]) -> Floats:
-    """Holm's step-down adjustment."""
-    p = np.array(p_values)
-    order = p.argsort()
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
-    return adjusted
+    return float(randomisation_test((ours.mean(0) - baseline.mean(0))[:, None]).p[0])
 
 
 @dataclass(frozen=True)
@@ -108,7 +94,7 @@ def verdicts(values: dict[str, Floats], procedure: Procedure) -> dict[str, str]:
     """By row: better, worse or nothing than plain, Holm-corrected over the rows that are there."""
     names = [name for name in values if name in ROWS and name != "plain"]
     read = {name: each[: procedure.n_seeds] for name, each in values.items()}
-    adjusted = holm([procedure.p_value(read[name], read["plain"]) for name in names])
+    adjusted = holm(np.array([procedure.p_value(read[name], read["plain"]) for name in names]))
     means = {name: read[name].mean() - read["plain"].mean() for name in names}
     return {
         name: "" if p > ALPHA else "better" if means[name] > 0 else "worse"
