@@ -78,7 +78,7 @@ def outcome(rows, thresholds, folder, constants, size=7):
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows_strategy, thresholds_strategy, constants_strategy)
+@given(rows_strategy, st.just(LOOSE) | thresholds_strategy, constants_strategy)
 def test_the_same_bytes_and_counts(tmp_path_factory, rows, thresholds, constants):
     folder = tmp_path_factory.mktemp("spilling")
     expected = outcome(rows, thresholds, folder / "memory", IN_MEMORY)
