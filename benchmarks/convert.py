@@ -1,11 +1,12 @@
 """How fast and how large is a conversion? Generated files, a fresh process for each measurement.
 
     python benchmarks/convert.py ml-20m          # 20 million ratings of ML-20M's shape
-    python benchmarks/convert.py steam           # 2 million review literals
+    python benchmarks/convert.py steam           # 0.5, 2 and 4 million review literals, users growing with them
     python benchmarks/convert.py duckdb          # 100 million ratings, out of core
 
 Each run also takes plain row-by-row Python over the first part of the same file, and prints the ratio of
-rows a second. ``--scale 0.01`` makes everything smaller. Files go to ``--work`` and are removed.
+rows a second. ``--scale 0.01`` makes everything smaller, ``--repeat 3`` measures each conversion three times.
+Files go to ``--work`` and are removed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import datetime
+import json
 import os
 import shutil
 import subprocess
@@ -164,22 +166,30 @@ def generate(kind: str, path: Path, *sizes: int) -> None:
     print(f"generated {path.name}: {path.stat().st_size / 1e9:.2f} GB, {sizes[0]:,} rows, seed {SEED}")
 
 
-def compare(kind: str, raw: Path, n_rows: int, work: Path, engine: str, n_plain: int) -> None:
-    """Print seconds, memory and rows a second of the converter, and the ratio to plain Python."""
+def convert(kind: str, raw: Path, n_rows: int, work: Path, engine: str) -> tuple[float, float]:
+    """Print seconds, rows a second and memory of one conversion; return rows a second, also by CPU seconds."""
     dataset = "steam" if kind == "steam" else "ml-20m"
     argv = ("convert", dataset, "--raw", raw, "--data_path", work / "out", "--engine", engine)
+    load = os.getloadavg()[0]
     seconds, cpu, memory = measure("-m", "recbole_session", *argv)
-    speed = n_rows / seconds
+    read = json.loads((work / "out" / dataset / "dataset.json").read_text(encoding="utf-8"))["counts"][0]
     print(
-        f"{kind}, {engine}: {n_rows:,} rows in {seconds:.1f} s ({cpu:.1f} s of CPU), {speed:,.0f} rows/s, "
-        f"peak {memory:.2f} GB"
+        f"{kind}, {engine}: {n_rows:,} rows of {read['users']:,} users and {read['items']:,} items "
+        f"in {seconds:.1f} s ({cpu:.1f} s of CPU), {n_rows / seconds:,.0f} rows/s, peak {memory:.3f} GB, "
+        f"load average {load:.1f} before"
     )
+    return n_rows / seconds, n_rows / cpu
+
+
+def compare(kind: str, raw: Path, n_rows: int, work: Path, engine: str, n_plain: int, repeat: int) -> None:
+    """Measure a conversion ``repeat`` times, and print the ratio of the fastest to plain Python."""
+    speed, speed_by_cpu = max(convert(kind, raw, n_rows, work, engine) for _ in range(repeat))
     if n_plain:
         plain, plain_cpu, plain_memory = measure(__file__, kind, "--plain", raw, "--sizes", n_plain)
         print(
             f"plain Python: the first {n_plain:,} rows in {plain:.1f} s ({plain_cpu:.1f} s of CPU), "
             f"{n_plain / plain:,.0f} rows/s, peak {plain_memory:.2f} GB; "
-            f"ratio {speed / (n_plain / plain):.1f}, of CPU {n_rows / cpu / (n_plain / plain_cpu):.1f}"
+            f"ratio {speed / (n_plain / plain):.1f}, of CPU {speed_by_cpu / (n_plain / plain_cpu):.1f}"
         )
 
 
@@ -192,24 +202,27 @@ def run_plain(kind: str, raw: Path, n_rows: int) -> None:
     convert(lines, raw.with_suffix(".plain"))
 
 
-def run(kind: str, scale: float, work: Path) -> None:
+def run(kind: str, scale: float, work: Path, repeat: int) -> None:
     if kind == "steam":
-        for n_lines in (int(500_000 * scale), int(2_000_000 * scale)):
-            raw = work / "steam_reviews.json"
-            generate(kind, raw, n_lines)
-            seconds, cpu, memory = measure("-c", READ_ONLY, raw)
-            print(
-                f"reading alone: {n_lines / seconds:,.0f} lines/s ({cpu:.1f} s of CPU), peak {memory:.2f} GB"
-            )
-            last = n_lines == int(2_000_000 * scale)
-            compare(kind, raw, n_lines, work, "pandas", int(200_000 * scale) if last else 0)
-            compare(kind, raw, n_lines, work, "duckdb", 0)
+        for n_lines in (int(500_000 * scale), int(2_000_000 * scale), int(4_000_000 * scale)):
+            run_steam(n_lines, work, repeat, int(200_000 * scale) if n_lines == int(2_000_000 * scale) else 0)
         return
     n_rows = int((100_000_000 if kind == "duckdb" else 20_000_263) * scale)
     n_users = int((700_000 if kind == "duckdb" else 138_493) * scale)
     raw = work / "ratings.csv"
     generate(kind, raw, n_rows, n_users, 26_744)
-    compare(kind, raw, n_rows, work, "duckdb" if kind == "duckdb" else "pandas", int(2_000_000 * scale))
+    compare(kind, raw, n_rows, work, "duckdb" if kind == "duckdb" else "pandas", int(2_000_000 * scale), repeat)
+
+
+def run_steam(n_lines: int, work: Path, repeat: int, n_plain: int) -> None:
+    """Measure reading and converting; with plain Python beside it DuckDB too."""
+    raw = work / "steam_reviews.json"
+    generate("steam", raw, n_lines)
+    seconds, cpu, memory = measure("-c", READ_ONLY, raw)
+    print(f"reading alone: {n_lines / seconds:,.0f} lines/s ({cpu:.1f} s of CPU), peak {memory:.3f} GB")
+    compare("steam", raw, n_lines, work, "pandas", n_plain, repeat)
+    if n_plain:
+        compare("steam", raw, n_lines, work, "duckdb", 0, 1)
 
 
 def main() -> None:
@@ -219,6 +232,7 @@ def main() -> None:
     )
     parser.add_argument("kind", choices=["ml-20m", "steam", "duckdb"])
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--repeat", type=int, default=1, help="times to measure each conversion")
     parser.add_argument("--work", type=Path, help="folder for generated files (default: the system's)")
     parser.add_argument("--generate", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
@@ -232,7 +246,7 @@ def main() -> None:
     else:
         work = Path(tempfile.mkdtemp(dir=arguments.work))
         try:
-            run(arguments.kind, arguments.scale, work)
+            run(arguments.kind, arguments.scale, work, arguments.repeat)
         finally:
             shutil.rmtree(work)
 

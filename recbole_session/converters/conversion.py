@@ -19,19 +19,19 @@ from recbole_session.converters.datasets import DATASETS, Dataset
 from recbole_session.converters.download import download
 from recbole_session.converters.generic import Columns, read_generic
 from recbole_session.converters.movielens import read_movielens
-from recbole_session.converters.pipeline import Count, Log, Prepared
+from recbole_session.converters.pipeline import Count, Prepared
 from recbole_session.converters.rows import LineCheck, Rows
 from recbole_session.converters.sources import Source, file_checksum, find_source
 from recbole_session.converters.steam import read_steam
 from recbole_session.converters.thresholds import Thresholds, resolve_thresholds
-from recbole_session.converters.tokens import Vocabulary
+from recbole_session.converters.tokens import CodedRows
 from recbole_session.converters.writing import publish, scratch_folder, write_card, write_inter
 from recbole_session.errors import InputError
 
-Engine = Callable[[Iterator[Log], Thresholds, Path], Prepared]
+Engine = Callable[[CodedRows, Thresholds, Path], Prepared]
 # Engine -> the function, and the packages whose versions the card names.
 ENGINES = {
-    "pandas": ("recbole_session.converters.pipeline:prepare_in_memory", ("numpy", "pandas")),
+    "pandas": ("recbole_session.converters.spilling:prepare_in_runs", ("numpy", "pandas")),
     "duckdb": ("recbole_session.converters.duckdb_engine:prepare_with_duckdb", ("numpy", "pandas", "duckdb")),
     "spark": ("recbole_session.converters.spark_engine:prepare_with_spark", ("numpy", "pandas", "pyspark")),
 }
@@ -134,15 +134,15 @@ def _convert_rows(
     settings: Options,
     converter: str,
 ) -> Conversion:
-    users, items = Vocabulary(), Vocabulary()
+    coded = CodedRows(rows)
     prepare = _load_engine(settings.engine)
     # hashlib lets go of the interpreter, so the checksum takes the second core while this one parses.
     with ThreadPoolExecutor(1) as pool, scratch_folder(output_dir) as scratch, closing(rows):  # type: ignore[type-var]
         checksum = pool.submit(file_checksum, source.path)
-        prepared = prepare(_coded(rows, users, items), thresholds, scratch)
+        prepared = prepare(coded, thresholds, scratch)
         _check_not_empty(prepared.counts, source.name)
         inter = f"{target}.inter"
-        written = write_inter(scratch / inter, prepared.chunks, users.tokens(), items.tokens())
+        written = write_inter(scratch / inter, prepared.chunks, coded.users.tokens(), coded.items.tokens())
         card = {
             "dataset": target,
             "converter": converter,
@@ -170,12 +170,6 @@ def _load_engine(name: str) -> Engine:
     module, _, function = ENGINES[name][0].partition(":")
     engine: Engine = getattr(importlib.import_module(module), function)
     return engine
-
-
-def _coded(rows: Iterator[Rows], users: Vocabulary, items: Vocabulary) -> Iterator[Log]:
-    for block in rows:
-        if len(block.lines):
-            yield Log(users.encode(block.users), items.encode(block.items), block.ratings, block.times)
 
 
 def _check_not_empty(counts: list[Count], name: str) -> None:

@@ -1,7 +1,8 @@
-"""The preprocessing as array operations: the default engine, and the reference for the other two."""
+"""The preprocessing as array operations: what the default engine is made of, and the reference for the other two."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +19,11 @@ class Log(NamedTuple):
 
     ``users`` and ``items`` are int32 codes by first appearance, ``ratings`` float64, ``times`` int64
     seconds (Unix, UTC). ``sessions`` is the int64 number of the session within its user, from 1; before
-    sessions are made it is an empty array.
+    sessions are made it is an empty array. Where rows wait to be written, ``users`` may also be the tokens
+    themselves: an object array of bytes.
     """
 
-    users: NDArray[np.int32]
+    users: NDArray[Any]
     items: NDArray[np.int32]
     ratings: NDArray[np.float64]
     times: NDArray[np.int64]
@@ -49,6 +51,48 @@ class Prepared(NamedTuple):
     chunks: Iterable[Log]
 
 
+_NONE = np.zeros(0, dtype=bool)
+
+
+class Tally:
+    """Counts rows, users and items after each step, over parts of a log that come one after another."""
+
+    def __init__(self) -> None:
+        self._rows: Counter[str] = Counter()
+        self._closed_users: Counter[str] = Counter()
+        self._users: dict[str, NDArray[np.bool_]] = {}
+        self._items: dict[str, NDArray[np.bool_]] = {}
+
+    def add(self, step: str, log: Log) -> None:
+        """Count what a step has left; the codes of users hold until `close_users`, those of items for good."""
+        self._rows[step] += len(log.users)
+        self._users[step] = _marked(self._users.get(step, _NONE), log.users)
+        self._items[step] = _marked(self._items.get(step, _NONE), log.items)
+
+    def close_users(self) -> None:
+        """The users counted so far come no more; their codes may mean others from here on."""
+        for step, users in self._users.items():
+            self._closed_users[step] += int(np.count_nonzero(users))
+        self._users.clear()
+
+    def counts(self) -> list[Count]:
+        """Return the count of each step, in the order in which the steps were first seen."""
+        self.close_users()
+        return [
+            Count(step, rows, self._closed_users[step], int(np.count_nonzero(self._items[step])))
+            for step, rows in self._rows.items()
+        ]
+
+
+def _marked(present: NDArray[np.bool_], codes: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Set ``present`` [codes so far] to True at the codes; a longer copy if some are new."""
+    beyond = int(codes.max(initial=-1)) + 1 - len(present)
+    if beyond > 0:
+        present = np.concatenate([present, np.zeros(beyond, dtype=bool)])
+    present[codes] = True
+    return present
+
+
 def prepare_in_memory(logs: Iterator[Log], thresholds: Thresholds, scratch: Path) -> Prepared:
     """Run the preprocessing on arrays in memory: 24 bytes a row, more while it sorts."""
     del scratch  # the other engines spill there
@@ -59,36 +103,38 @@ def prepare_in_memory(logs: Iterator[Log], thresholds: Thresholds, scratch: Path
         raw_items = max(raw_items, int(log.items.max(initial=-1)) + 1)
         # Filtered while reading: a low rating never takes memory.
         pieces.append(log.take(log.ratings >= thresholds.min_rating))
-    counts = [Count("read", raw_rows, raw_users, raw_items)]
-    log = _concatenate(pieces)
+    log, tally = concatenate(pieces), Tally()
+    tally.add("min_rating", log)
+    log = _drop_rare_items(log, thresholds)
+    tally.add("min_item_rows", log)
+    log = finish_users(log, thresholds, tally)
+    return Prepared([Count("read", raw_rows, raw_users, raw_items), *tally.counts()], [log])
+
+
+def finish_users(log: Log, thresholds: Thresholds, tally: Tally) -> Log:
+    """Take the steps that look at one user at a time, the last three; ``log`` holds all rows of its users."""
     for step, apply in (
-        ("min_rating", None),
-        ("min_item_rows", _drop_rare_items),
         ("min_user_rows", _drop_rare_users),
         ("max_rows_per_user", _keep_latest),
         ("sessions", _keep_users_by_sessions),
     ):
-        log = apply(log, thresholds) if apply else log
-        counts.append(_count(step, log))
-    return Prepared(counts, [log])
+        log = apply(log, thresholds)
+        tally.add(step, log)
+    return log
 
 
-def _concatenate(pieces: list[Log]) -> Log:
+def concatenate(pieces: list[Log]) -> Log:
+    """Join logs without sessions and empty the list, so that memory holds one column twice at most."""
     if not pieces:
         ints = np.empty(0, dtype=np.int32)
         return Log(ints, ints, np.empty(0), np.empty(0, dtype=np.int64))
     columns = [list(column) for column in zip(*pieces, strict=True)]
     pieces.clear()
     joined = []
-    for column in columns:  # column by column, so that only one is held twice
+    for column in columns:
         joined.append(np.concatenate(column))
         column.clear()
     return Log(*joined)
-
-
-def _count(step: str, log: Log) -> Count:
-    present = (int(np.count_nonzero(np.bincount(codes))) for codes in (log.users, log.items))
-    return Count(step, len(log.users), *present)
 
 
 def _drop_rare_items(log: Log, thresholds: Thresholds) -> Log:
@@ -100,12 +146,16 @@ def _drop_rare_users(log: Log, thresholds: Thresholds) -> Log:
 
 
 def _keep_latest(log: Log, thresholds: Thresholds) -> Log:
-    """Order rows by (user, time, file order) and keep each user's last ``max_rows_per_user``."""
+    return split_latest(log, thresholds.max_rows_per_user)[0]
+
+
+def split_latest(log: Log, most: int) -> tuple[Log, Log]:
+    """Order rows by (user, time, file order) and split them into each user's last ``most`` and the rest."""
     order = np.lexsort((log.times, log.users))
     users = log.users[order]
     # How many rows the user still has from here on, this one included.
     remaining = np.cumsum(np.bincount(users))[users] - np.arange(len(users))
-    return log.take(order[remaining <= thresholds.max_rows_per_user])
+    return log.take(order[remaining <= most]), log.take(order[remaining > most])
 
 
 def _keep_users_by_sessions(log: Log, thresholds: Thresholds) -> Log:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recbole_session.converters.pipeline import Log
 from recbole_session.converters.rows import BadLine, Rows, shown
 
 MAX_TOKEN_BYTES = 1000
@@ -56,6 +57,27 @@ class Vocabulary:
         table = np.empty(len(self._codes), dtype=object)
         table[:] = [escape_token(str(value)).encode("utf-8") for value in self._codes]
         return table
+
+    def drain(self) -> NDArray[np.object_]:
+        """Return the UTF-8 token of every code and forget them all: the next new id is code 0 again."""
+        table = self.tokens()
+        self._codes.clear()
+        return table
+
+
+class CodedRows(Iterator[Log]):
+    """Blocks of rows with their ids coded as they come; ``users`` and ``items`` know the ids so far."""
+
+    def __init__(self, rows: Iterator[Rows]) -> None:
+        self._rows = rows
+        self.users, self.items = Vocabulary(), Vocabulary()
+
+    def __next__(self) -> Log:
+        for block in self._rows:
+            if len(block.lines):
+                codes = self.users.encode(block.users), self.items.encode(block.items)
+                return Log(*codes, block.ratings, block.times)
+        raise StopIteration
 
 
 def id_fault(text: str) -> str | None:

@@ -121,11 +121,11 @@ def write_inter(path: Path, chunks: Iterable[Log], users: NDArray[np.object_], i
     chunks
         Rows in their final order. Session tokens are 1, 2, 3, ... over the whole file.
     users, items
-        UTF-8 token of every code.
+        UTF-8 token of every code; chunks whose users are tokens already need no ``users``.
     """
     rows = sessions = size = 0
     digest = hashlib.sha256()
-    last: tuple[int, int] | None = None  # (user, session) of the row before
+    last: tuple[Any, int] | None = None  # (user, session) of the row before
     with path.open("wb") as stream:
         size += stream.write(HEADER)
         digest.update(HEADER)
@@ -136,7 +136,7 @@ def write_inter(path: Path, chunks: Iterable[Log], users: NDArray[np.object_], i
             size += stream.write(data)
             digest.update(data)
             rows, sessions = rows + len(tokens), int(tokens[-1])
-            last = int(chunk.users[-1]), int(chunk.sessions[-1])
+            last = chunk.users[-1], int(chunk.sessions[-1])
         _to_disk(stream)
     return Written(rows, sessions, size, digest.hexdigest())
 
@@ -147,10 +147,10 @@ def _small(chunks: Iterable[Log]) -> Iterator[Log]:
             yield chunk.take(slice(start, start + CHUNK_ROWS))
 
 
-def _opens_session(chunk: Log, last: tuple[int, int] | None) -> NDArray[np.bool_]:
+def _opens_session(chunk: Log, last: tuple[Any, int] | None) -> NDArray[np.bool_]:
     opens = np.ones(len(chunk.users), dtype=bool)
-    opens[1:] = (np.diff(chunk.users) != 0) | (np.diff(chunk.sessions) != 0)
-    opens[0] = last != (int(chunk.users[0]), int(chunk.sessions[0]))
+    opens[1:] = (chunk.users[1:] != chunk.users[:-1]) | (np.diff(chunk.sessions) != 0)
+    opens[0] = last != (chunk.users[0], int(chunk.sessions[0]))
     return opens
 
 
@@ -159,9 +159,9 @@ def _encode(chunk: Log, tokens: NDArray[np.int64], users: NDArray[np.object_], i
     values, codes = np.unique(chunk.ratings, return_inverse=True)
     ratings = np.array([repr(float(value)).encode() for value in values], dtype=object)
     fields = [
-        text_columns(users, chunk.users),
-        text_columns(items, chunk.items),
-        text_columns(ratings, codes),
+        text_columns(chunk.users if chunk.users.dtype == object else users[chunk.users]),
+        text_columns(items[chunk.items]),
+        text_columns(ratings[codes]),
         digit_columns(chunk.times),
         digit_columns(tokens),
     ]
@@ -172,10 +172,9 @@ def _encode(chunk: Log, tokens: NDArray[np.int64], users: NDArray[np.object_], i
     return wide[wide != 0].tobytes()
 
 
-def text_columns(table: NDArray[np.object_], codes: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-    """[N] codes of byte strings without zero bytes -> [N, widest] bytes, zero-padded."""
-    fixed = table[codes].astype(np.bytes_)
-    return fixed.view(np.uint8).reshape(len(codes), -1)
+def text_columns(texts: NDArray[np.object_]) -> NDArray[np.uint8]:
+    """[N] byte strings without zero bytes -> [N, widest] bytes, zero-padded."""
+    return texts.astype(np.bytes_).view(np.uint8).reshape(len(texts), -1)
 
 
 def digit_columns(values: NDArray[np.int64]) -> NDArray[np.uint8]:
