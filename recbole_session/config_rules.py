@@ -127,6 +127,7 @@ RULES: dict[str, Rule] = {
     "negatives_seed": integer(0, 2**32 - 1),
     "train_time_limit": or_none(number(0, open_minimum=True)),
     "checkpoint_interval": number(0),
+    "amp_dtype": one_of(["bfloat16", "float16"]),
     "load_col": or_none(MAPPING),
     "loss_type": one_of(["CE", "BPR"]),
     "seed": integer(0, 2**32 - 1),

@@ -135,7 +135,8 @@ class SessionTrainer(Trainer):
         if self._shared_loss is not None:
             self._shared_loss.start_epoch(self.config["seed"], epoch_idx)
             kwargs["loss_func"] = self._shared_loss
-        losses = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+        with autocast_to(self.device.type, getattr(torch, self.config["amp_dtype"].lower())):
+            losses = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
         for parameter in self.model.parameters():
             if not torch.isfinite(parameter).all():
                 raise self._not_a_number("the weights are")
@@ -265,6 +266,17 @@ class SessionTrainer(Trainer):
     def _rank(self, eval_data: Any, candidate_sets: list[str]) -> SplitRanks:
         with naming_what_to_lower(self.config, ("eval_batch_size",), f"go on with --resume={self.run_folder}"):
             return self.ranking_evaluator.evaluate(self.model, eval_data, self.device, candidate_sets)
+
+
+@contextmanager
+def autocast_to(device_type: str, dtype: torch.dtype) -> Iterator[None]:
+    """Let RecBole's autocast (``enable_amp``) compute in ``dtype`` while the block runs; on a GPU torch would take float16."""
+    before = torch.get_autocast_dtype(device_type)
+    torch.set_autocast_dtype(device_type, dtype)
+    try:
+        yield
+    finally:
+        torch.set_autocast_dtype(device_type, before)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import yaml
 
 from recbole_session.config import available_models
 from recbole_session.errors import InputError
+from recbole_session.model import SessionBERT4Rec
 from recbole_session.quick_start import main, run_session
 from tests.conftest import TINY_MODEL, BuildConfig, WriteDataset, random_rows
 
@@ -78,6 +79,29 @@ def test_same_seed_same_numbers_other_seed_others(tmp_path: Path) -> None:
     assert first["test"] == second["test"]
     assert first["valid"] == second["valid"]
     assert first["test"] != other["test"]
+
+
+@pytest.mark.usefixtures("toy")
+def test_half_precision_is_that_of_amp_dtype_and_close_to_single(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, dtypes = [], []
+    calculate_loss = SessionBERT4Rec.calculate_loss
+
+    def watched(self: SessionBERT4Rec, interaction: object) -> torch.Tensor:
+        dtypes.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32)
+        losses.append(calculate_loss(self, interaction))
+        return losses[-1]
+
+    monkeypatch.setattr(SessionBERT4Rec, "calculate_loss", watched)
+    before = torch.get_autocast_dtype("cpu")
+    for keys in ({}, {"enable_amp": True}, {"enable_amp": True, "amp_dtype": "float16"}):
+        run(tmp_path, hidden_size=64, initializer_range=0.3, train_batch_size=100, **keys)
+    assert dtypes == [torch.float32, torch.bfloat16, torch.float16]
+    single, brain, half = (float(loss.detach()) for loss in losses)
+    assert single != brain == pytest.approx(single, rel=0.02)
+    assert single != half == pytest.approx(single, rel=0.005)
+    assert torch.get_autocast_dtype("cpu") == before
 
 
 @pytest.mark.usefixtures("toy")
