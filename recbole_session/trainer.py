@@ -270,7 +270,7 @@ class SessionTrainer(Trainer):
 
 @contextmanager
 def autocast_to(device_type: str, dtype: torch.dtype) -> Iterator[None]:
-    """Let RecBole's autocast (``enable_amp``) compute in ``dtype`` while the block runs; on a GPU torch would take float16."""
+    """Let RecBole's autocast (``enable_amp``) compute in ``dtype`` while the block runs; a GPU's default is float16."""
     before = torch.get_autocast_dtype(device_type)
     torch.set_autocast_dtype(device_type, dtype)
     try:

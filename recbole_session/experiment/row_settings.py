@@ -8,15 +8,18 @@ from typing import Any
 from recbole_session.config import plain, read_yaml_file
 from recbole_session.experiment.runs import Comparison
 
+# Neither the seed, which runs of a row differ in, nor where files lay on the machine of the runs.
+_LEFT_OUT = {"seed", "checkpoint_dir", "data_path"}
+
 
 def row_settings(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """Keys of every row that has a result, without the seed; a row whose ``config.yaml`` is gone has none."""
+    """Keys of every row that has a result, as far as they can matter to others; empty where ``config.yaml`` is gone."""
     settings = {}
     for name in comparison.names:
         for run in comparison.runs_of(name)[:1]:
             path = run.folder / "config.yaml"
             values = read_yaml_file(path) if path.is_file() else {}
-            settings[name] = {key: value for key, value in values.items() if key != "seed"}
+            settings[name] = {key: value for key, value in values.items() if key not in _LEFT_OUT}
     return settings
 
 
