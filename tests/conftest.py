@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from recbole_session.compat import import_recbole_models
 from recbole_session.config import SessionConfig
 from recbole_session.data.dataset import SessionDataset
 
 torch.set_num_threads(1)  # the tests run in several processes
+import_recbole_models()  # before a test imports one by itself, which would switch anomaly detection on for all
 
 DAY = 86_400
 

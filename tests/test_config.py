@@ -77,7 +77,7 @@ def test_each_source_wins_over_those_before(tmp_path: Path) -> None:
         ("SASRec", "load_col", None),
         ("SASRec", "learner", "adam"),
         ("SessionBERT4Rec", "learner", "adamw"),  # the plug-in's file of the model
-        ("SessionBERT4Rec", "learning_rate", 0.003),
+        ("SessionBERT4Rec", "learning_rate", 0.005),
         ("SessionBERT4Rec", "layer_norm_eps", 1e-12),
         ("SessionBERT4Rec", "session_features", ["ST", "SSE", "TSA"]),
         ("Pop", "epochs", 1),

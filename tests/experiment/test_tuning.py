@@ -210,7 +210,7 @@ def test_a_study_of_something_else_is_refused(
     capsys.readouterr()
     for options, space, keys, words in [
         ([], "hidden_size: [4, 8]\n", {}, "another search space (hidden_size was [4, 8, 16] and is [4, 8])"),
-        ([], SPACE, {"learning_rate": 0.5}, "with another keys (learning_rate was 0.003 and is 0.5)"),
+        ([], SPACE, {"learning_rate": 0.5}, "with another keys (learning_rate was 0.005 and is 0.5)"),
         (["--sampler=grid"], "hidden_size: [4]\n", {}, "with another search space"),
     ]:
         assert main(arguments(tmp_path, "--trials=1", *options, space=space, **keys)) == 2
