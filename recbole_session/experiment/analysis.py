@@ -135,6 +135,22 @@ def written_p(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def versus_texts(row: str, versus: Versus) -> list[str]:
+    """A line of the table of differences: row, difference, interval, p-values, effect sizes, seeds, as texts."""
+    return [
+        row,
+        signed(versus.difference),
+        between(*versus.interval),
+        written_p(versus.p),
+        written_p(versus.p_holm),
+        written_p(versus.p_methods_holm),
+        signed(versus.d_z, 3),
+        f"{versus.improved:.1%}",
+        f"{versus.worsened:.1%}",
+        f"{versus.seeds_better} of {versus.seeds_paired}",
+    ]
+
+
 def summary(analysis: Analysis) -> list[str]:
     """Findings in plain sentences."""
     comparison, values = analysis.comparison, analysis.per_user

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from recbole_session.experiment.analysis import Analysis, column_title, summary, written_p
+from recbole_session.experiment.analysis import Analysis, column_title, summary, versus_texts
 from recbole_session.experiment.cells import ALPHA, Cell
 from recbole_session.experiment.curves import validation_curve
 from recbole_session.experiment.legend import BETTER, WORSE
@@ -194,21 +194,8 @@ def _details(analysis: Analysis) -> list[tuple[str, list[list[str]]]]:
         for cell in analysis.cells_of(column):
             if cell.versus is None:
                 continue
-            versus = cell.versus
-            rows.append(
-                [
-                    cell.row,
-                    signed(versus.difference) + _MARKS[versus.verdict],
-                    between(*versus.interval),
-                    written_p(versus.p),
-                    written_p(versus.p_holm),
-                    written_p(versus.p_methods_holm),
-                    signed(versus.d_z, 3),
-                    f"{versus.improved:.1%}",
-                    f"{versus.worsened:.1%}",
-                    f"{versus.seeds_better} of {versus.seeds_paired}",
-                ]
-            )
+            name, difference, *others = versus_texts(cell.row, cell.versus)
+            rows.append([name, difference + _MARKS[cell.versus.verdict], *others])
         if rows:
             tables.append((column_title(column), rows))
     return tables

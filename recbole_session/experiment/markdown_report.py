@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 import yaml
 
-from recbole_session.experiment.analysis import Analysis, column_title, summary, written_p
+from recbole_session.experiment.analysis import Analysis, column_title, summary, versus_texts
 from recbole_session.experiment.row_settings import one_line
 from recbole_session.experiment.runs import CONTEXTS
 from recbole_session.experiment.slices import FACTS
-from recbole_session.experiment.table import MISSING, between, metric_title, signed, to_markdown
+from recbole_session.experiment.table import MISSING, metric_title, signed, to_markdown
 
 CANDIDATE_SETS = {
     "random": "{n} items drawn at random outside the user's history, and the target",
@@ -91,20 +91,7 @@ def _differences(analysis: Analysis) -> list[str]:
         versus = cell.versus
         if versus is None or (cell.candidates, cell.metric) != analysis.principal:
             continue
-        rows.append(
-            [
-                cell.row,
-                signed(versus.difference),
-                between(*versus.interval),
-                written_p(versus.p),
-                written_p(versus.p_holm),
-                written_p(versus.p_methods_holm),
-                signed(versus.d_z, 3),
-                f"{versus.improved:.1%}",
-                f"{versus.worsened:.1%}",
-                f"{versus.seeds_better} of {versus.seeds_paired}",
-            ]
-        )
+        rows.append(versus_texts(cell.row, versus))
     header = [
         "model",
         "difference",
