@@ -137,9 +137,9 @@ class SessionTrainer(Trainer):
             kwargs["loss_func"] = self._shared_loss
         with autocast_to(self.device.type, getattr(torch, self.config["amp_dtype"].lower())):
             losses = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
-        for parameter in self.model.parameters():
-            if not torch.isfinite(parameter).all():
-                raise self._not_a_number("the weights are")
+        are_finite = torch.stack([torch.isfinite(parameter).all() for parameter in self.model.parameters()])
+        if not are_finite.all():  # looked at once: on a GPU every look waits
+            raise self._not_a_number("the weights are")
         self.train_seconds += time.perf_counter() - start
         self.epochs_run += 1
         return self._mean_losses(losses)

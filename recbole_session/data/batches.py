@@ -36,7 +36,7 @@ def prefix_window(sequences: UserSequences, users: Tensor, ends: Tensor, length:
         bool ``[B, L]``, True where ``rows`` names a row of the user, False at padding.
     """
     first = torch.maximum(sequences.offsets[users], ends - length)
-    rows = first.unsqueeze(1) + torch.arange(length)
+    rows = first.unsqueeze(1) + torch.arange(length, device=ends.device)
     is_row = rows < ends.unsqueeze(1)
     return rows * is_row, is_row
 
@@ -70,7 +70,7 @@ def prefix_batch(config: Any, sequences: UserSequences, users: Tensor, ends: Ten
 
 def recent_window(begins: Tensor, ends: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """Rows ``begins:ends``, the latest ``length`` of them, padding first; returns as `prefix_window`."""
-    rows = ends.unsqueeze(1) + torch.arange(-length, 0)
+    rows = ends.unsqueeze(1) + torch.arange(-length, 0, device=ends.device)
     is_row = rows >= begins.unsqueeze(1)
     return rows * is_row, is_row
 

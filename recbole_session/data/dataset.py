@@ -39,9 +39,12 @@ class SessionDataset(SequentialDataset):
     ----------
     sequences : UserSequences
         After `build`: every row of every user.
+    tokens : UserSequences
+        After `build`: what batches of session-aware models are cut from, on `batch_device`.
     """
 
     sequences: UserSequences
+    tokens: UserSequences
 
     # ---- loading: RecBole's, with exact times and with checks
 
@@ -154,11 +157,21 @@ class SessionDataset(SequentialDataset):
         """``"tokens"`` or ``"prefix"``, what the model class asks for."""
         return getattr(self.config["model_class"], "batch_layout", "prefix")
 
+    @property
+    def batch_device(self) -> torch.device:
+        """Where batches are cut: on the device that trains, from rows that stay there, or on the CPU.
+
+        On the CPU in worker processes, and for RecBole's models, whose masks and negatives are drawn there.
+        """
+        on_device = self.batch_layout == "tokens" and self.config["worker"] == 0
+        return self.config["device"] if on_device else torch.device("cpu")
+
     def _prepare_tokens(self) -> None:
         """Lay out what session-aware models read: rows, with session tokens between them where ST is on."""
         uses_tokens = "ST" in (self.config["session_features"] or ())
         token = session_token(self.item_num) if uses_tokens else None
-        self.tokens, self.token_places = lay_out_tokens(self.sequences, token)
+        tokens, self.token_places = lay_out_tokens(self.sequences, token)
+        self.tokens = tokens.to(self.batch_device)
 
     def _view(self, split: str, users: Tensor, ends: Tensor) -> SessionDataset:
         """Return a dataset over the samples of one split; the arrays are shared."""
@@ -182,7 +195,9 @@ class SessionDataset(SequentialDataset):
         if self.batch_layout == "tokens":
             length = self.config["MAX_ITEM_LIST_LENGTH"]
             mask = None if self.split == "train" else mask_token(self.item_num)
-            batch.update(token_batch(self.tokens, users, self.token_places[ends] + 1, length, mask))
+            # Two numbers per row travel to the device, where the rows are.
+            rows = (users.to(self.batch_device), (self.token_places[ends] + 1).to(self.batch_device))
+            batch.update(token_batch(self.tokens, *rows, length, mask))
         else:
             batch.update(prefix_batch(self.config, self.sequences, users, ends))
         interaction = Interaction(batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -44,6 +44,10 @@ class UserSequences:
     def lengths(self) -> Tensor:
         """Rows of every user, int64 ``[U]``."""
         return self.offsets.diff()
+
+    def to(self, device: torch.device) -> UserSequences:
+        """Return the same rows on ``device``; those that are there already are not copied."""
+        return UserSequences(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     def starts_session(self) -> Tensor:
         """Bool ``[N]``, True on the first row of every session."""

@@ -87,6 +87,8 @@ def _config_of(values: dict[str, Any], model: type | None, device: str | torch.d
     """Return the run's configuration on ``device``; the environment of the process stays as it is."""
     keys = {key: value for key, value in values.items() if key not in ("model", "dataset", "gpu_id", "use_gpu")}
     keys["use_gpu"] = torch.device(device).type == "cuda"
+    if "torch_compile" in keys:
+        keys["torch_compile"] = False  # to compile takes longer than many answers
     config = SessionConfig(model or values["model"], values["dataset"], config_dict=keys)
     config["device"] = torch.device(device)
     return config

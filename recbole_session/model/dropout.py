@@ -51,6 +51,6 @@ class Dropout(nn.Module):
         """Any shape, which stays."""
         if not self.training or self.probability == 0:
             return states
-        if states.device.type != "cpu":
+        if states.device.type != "cpu" or torch.compiler.is_compiling():  # numpy cannot be compiled
             return F.dropout(states, self.probability)
         return states * dropout_multiplier(states.shape, self.probability, states.dtype)

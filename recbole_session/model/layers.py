@@ -5,6 +5,9 @@ Shapes: ``B`` sequences, ``L`` tokens, ``Q`` of them asking, ``d`` hidden size, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -178,8 +181,10 @@ class EncoderLayer(nn.Module):
         attention_dropout: float,
         layer_norm_eps: float,
         temporal_dim: int,
+        is_compiled: bool = False,
     ) -> None:
         super().__init__()
+        self.is_compiled = is_compiled
         self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.attention = SelfAttention(hidden_size, n_heads, attention_dropout, temporal_dim)
         self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
@@ -196,5 +201,21 @@ class EncoderLayer(nn.Module):
     ) -> Tensor:
         """``[B, L, d]`` -> ``[B, Q, d]``; arguments as in `SelfAttention.forward`."""
         attended = self.attention(self.attention_norm(states), key_bias, temporal, queries)
-        states = take(states, queries) + self.dropout(attended)
-        return states + self.dropout(self.feed_forward(self.feed_forward_norm(states)))
+        finish = compiled_finish() if self.is_compiled and not torch.compiler.is_exporting() else finish_layer
+        return finish(self, take(states, queries).flatten(0, 1), attended.flatten(0, 1)).view_as(attended)
+
+
+def finish_layer(layer: EncoderLayer, states: Tensor, attended: Tensor) -> Tensor:
+    """What a layer does to each token by itself, after attention: ``[n, d]`` and ``[n, d]`` -> ``[n, d]``."""
+    states = states + layer.dropout(attended)
+    return states + layer.dropout(layer.feed_forward(layer.feed_forward_norm(states)))
+
+
+@cache
+def compiled_finish() -> Callable[[EncoderLayer, Tensor, Tensor], Tensor]:
+    """`finish_layer` through torch.compile, once for all layers and models.
+
+    Its tokens are a plain list, whose length is all that changes from piece to piece: a graph for training and one for
+    evaluation do for all. A layer compiled whole meets so many kinds of shapes that torch soon gives up.
+    """
+    return torch.compile(finish_layer, dynamic=True)

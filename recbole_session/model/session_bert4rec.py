@@ -16,11 +16,9 @@ from torch import Tensor, nn
 from recbole_session.model.dropout import Dropout
 from recbole_session.model.layers import EncoderLayer, TemporalEncoding
 from recbole_session.model.losses import item_loss
+from recbole_session.model.pieces import places_of_true, plan_pieces
 
 PADDING = 0
-# Rows of a batch that are computed together: on a CPU so few that what they need stays in its caches, elsewhere
-# enough to keep the device busy.
-ROWS_AT_ONCE_ON_CPU, ROWS_AT_ONCE = 12, 64
 
 
 def mask_token(n_items: int) -> int:
@@ -92,48 +90,6 @@ def mask_items(item_seq: Tensor, n_items: int, mask_ratio: float, ft_ratio: floa
     return masked_seq, chosen
 
 
-def length_sorted_pieces(item_seq: Tensor, piece_size: int | None = None) -> list[tuple[Tensor, int]]:
-    """Rows of a batch in pieces of similar length, so that little padding is computed.
-
-    Parameters
-    ----------
-    item_seq : Tensor
-        int64 ``[B, L]``, padding before the first token.
-    piece_size : int, optional
-        Rows per piece; by default what suits the device.
-
-    Returns
-    -------
-    list of (Tensor, int)
-        Row numbers, int64 ``[<= piece_size]``, and the number of tokens of the longest of these rows.
-    """
-    if piece_size is None:
-        piece_size = ROWS_AT_ONCE_ON_CPU if item_seq.device.type == "cpu" else ROWS_AT_ONCE
-    lengths, order = (item_seq != PADDING).sum(1).sort()
-    pieces = zip(order.split(piece_size), lengths.split(piece_size), strict=True)
-    return [(rows, max(int(piece_lengths[-1]), 1)) for rows, piece_lengths in pieces]
-
-
-def chosen_places(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions of the chosen items, a row per sequence.
-
-    Parameters
-    ----------
-    chosen : Tensor
-        bool ``[B, L]``, True at chosen positions.
-
-    Returns
-    -------
-    places : Tensor
-        int64 ``[B, Q]`` with ``Q`` the most that a row has, at least 1: its positions in order, then any others.
-    is_chosen : Tensor
-        bool ``[B, Q]``, True where ``places`` names a chosen position.
-    """
-    most = max(int(chosen.sum(1).max()), 1)
-    places = chosen.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
-    return places, chosen.gather(1, places)
-
-
 class SessionBERT4Rec(SequentialRecommender):
     """BERT4Rec with any subset of the three session methods; ``session_features: []`` is plain BERT4Rec.
 
@@ -146,7 +102,7 @@ class SessionBERT4Rec(SequentialRecommender):
     config : SessionConfig
         Reads ``hidden_size n_layers n_heads inner_size hidden_dropout_prob attn_dropout_prob layer_norm_eps
         initializer_range mask_ratio ft_ratio item_loss num_train_negatives gbce_calibration session_features
-        max_session_segments temporal_dim MAX_ITEM_LIST_LENGTH``.
+        max_session_segments temporal_dim MAX_ITEM_LIST_LENGTH torch_compile``.
     dataset : SessionDataset
         Gives the number of items.
     """
@@ -181,6 +137,7 @@ class SessionBERT4Rec(SequentialRecommender):
                 attention_dropout=config["attn_dropout_prob"],
                 layer_norm_eps=config["layer_norm_eps"],
                 temporal_dim=temporal_dim,
+                is_compiled=bool(config["torch_compile"]),
             )
             for _ in range(config["n_layers"])
         )
@@ -242,12 +199,14 @@ class SessionBERT4Rec(SequentialRecommender):
         hidden = interaction if "chosen" in interaction else self.hide_items(interaction)
         masked_seq, chosen = hidden["masked_seq"], hidden["chosen"]
         states, targets = [], []
-        for rows, length in length_sorted_pieces(item_seq):
-            recent = (rows, slice(-length, None))  # the rows without the padding that they share
-            places, is_chosen = chosen_places(chosen[recent])
-            found = self.encode(masked_seq[recent], session_seq[recent], time_seq[recent], places)  # [B, Q, d]
-            states.append(found[is_chosen])
-            targets.append(item_seq[recent].gather(1, places)[is_chosen])
+        for piece in plan_pieces((item_seq != PADDING).sum(1), chosen.sum(1)):
+            recent = (piece.rows, slice(-piece.length, None))  # the rows without the padding that they share
+            places = places_of_true(chosen[recent], piece.most_chosen)  # [b, Q]
+            is_chosen = chosen[recent].gather(1, places)
+            found = self.encode(masked_seq[recent], session_seq[recent], time_seq[recent], places)  # [b, Q, d]
+            named = places_of_true(is_chosen.flatten(), piece.n_chosen)
+            states.append(found.flatten(0, 1).index_select(0, named))
+            targets.append(item_seq[recent].gather(1, places).flatten()[named])
         return self.item_loss(torch.cat(states), torch.cat(targets), self.output.weight, self.output.bias)
 
     def score_factors(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -262,7 +221,9 @@ class SessionBERT4Rec(SequentialRecommender):
         if torch.compiler.is_exporting():  # a graph has one shape for all rows
             states = self._last_states(item_seq, session_seq, time_seq)
         else:
-            pieces = [(rows, slice(-length, None)) for rows, length in length_sorted_pieces(item_seq)]
+            one_each = torch.ones_like(item_seq[:, 0])
+            plan = plan_pieces((item_seq != PADDING).sum(1), one_each)
+            pieces = [(piece.rows, slice(-piece.length, None)) for piece in plan]
             found = [self._last_states(item_seq[piece], session_seq[piece], time_seq[piece]) for piece in pieces]
             states = torch.cat(found)[torch.cat([rows for rows, _ in pieces]).argsort()]
         return states, self.output.weight, self.output.bias

@@ -212,3 +212,29 @@ def test_ml_1m_test_item_is_the_latest_row(
             latest[user] = (time, item)
     assert len(ours) == 2999
     assert ours == {user: item for user, (_, item) in latest.items()}
+
+
+@pytest.mark.parametrize("keys", [{}, {"session_features": []}, {"worker": 2}])
+def test_batches_are_cut_where_the_model_trains(
+    keys: dict[str, object], write_dataset: WriteDataset, build_config: BuildConfig
+) -> None:
+    """The meta device stands for a GPU: its tensors have shapes and no values, and do not mix with the CPU's."""
+    write_dataset(random_rows(seed=3))
+    for split, here in build_views(build_config(**keys)).items():
+        config = build_config(**keys)
+        config["device"] = torch.device("meta")
+        there = build_views(config)[split]
+        expected, found = here[torch.arange(3)], there[torch.arange(3)]
+        for name in ("item_seq", "session_seq", "time_seq"):
+            assert found[name].shape == expected[name].shape
+            assert found[name].device.type == ("cpu" if "worker" in keys else "meta")
+        assert torch.equal(found["user_id"], expected["user_id"])  # still looked up on the CPU
+
+
+def test_recboles_models_keep_their_batches_on_the_cpu(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
+    """There RecBole masks items and draws negatives."""
+    write_dataset(random_rows(seed=3))
+    config = build_config("BERT4Rec")
+    config["device"] = torch.device("meta")
+    view = build_views(config)["train"]
+    assert view[torch.arange(3)]["item_id_list"].device.type == "cpu"

@@ -6,8 +6,6 @@ import torch.nn.functional as F
 
 from recbole_session.model.session_bert4rec import (
     SessionBERT4Rec,
-    chosen_places,
-    length_sorted_pieces,
     mask_items,
     mask_token,
     session_segments,
@@ -101,25 +99,6 @@ def test_ft_ratio_1_masks_the_last_item_alone() -> None:
 
 
 # ---- loss and scores
-
-
-@pytest.mark.parametrize("lengths", [[1], [8], [8, 1, 3, 5], [2] * 40, [0, 4], list(range(1, 9)) * 5])
-def test_pieces_hold_every_row_once_and_all_its_tokens(lengths: list[int]) -> None:
-    item_seq = random_batch(lengths, 8)["item_seq"]
-    pieces = length_sorted_pieces(item_seq, piece_size=3)
-    assert sorted(row for rows, _ in pieces for row in rows.tolist()) == list(range(len(lengths)))
-    for rows, length in pieces:
-        assert length == max(1, *(lengths[row] for row in rows.tolist()))
-
-
-@pytest.mark.parametrize("ratio", [0.0, 0.05, 0.5, 1.0])
-def test_chosen_places_are_the_chosen_positions_in_order(ratio: float) -> None:
-    chosen = torch.rand(9, 7, generator=torch.Generator().manual_seed(0)) < ratio
-    places, is_chosen = chosen_places(chosen)
-    assert places.shape == is_chosen.shape == (9, max(1, *chosen.sum(1).tolist()))
-    for row in range(9):
-        assert places[row][is_chosen[row]].tolist() == chosen[row].nonzero().flatten().tolist()
-        assert len(set(places[row].tolist())) == places.size(1)
 
 
 @pytest.mark.parametrize("features", ALL_FEATURES)
