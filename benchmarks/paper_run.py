@@ -1,11 +1,11 @@
-"""A whole run of the paper's setting, from the first epoch to patience's end: time, share of the peak, and what comes out.
+"""A whole run of the paper's setting, to the last epoch or patience's end: time, share of the peak, and what comes out.
 
     python benchmarks/paper_run.py                                               # ml-1m-part, 800 epochs: for a GPU
     python benchmarks/paper_run.py --set enable_amp=True torch_compile=True
     python benchmarks/paper_run.py --set enable_amp=True epochs=5                # what a CPU manages in a minute
 
-What is timed is what a user waits for: training, a validation after every epoch, the best epoch's weights kept and written,
-the test at the end; without loading the data. GFLOP are the useful ones of `machine`, from the real tokens.
+What is timed is what a user waits for once the data are loaded: training, a validation after every epoch, keeping and
+writing the best epoch's weights, the test at the end. FLOP are the useful ones of `machine`, from the real tokens.
 """
 
 from __future__ import annotations
