@@ -36,6 +36,11 @@ class Piece(NamedTuple):
     most_chosen: int
     n_chosen: int
 
+    @property
+    def tokens(self) -> tuple[Tensor, slice]:
+        """Index into a batch ``[B, L]``, padded before the first token: the rows, without the padding they share."""
+        return self.rows, slice(-self.length, None)
+
 
 def plan_pieces(lengths: Tensor, n_chosen: Tensor, piece_size: int | None = None) -> list[Piece]:
     """Sort the rows of a batch by length and cut them into pieces.

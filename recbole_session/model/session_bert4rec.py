@@ -200,13 +200,13 @@ class SessionBERT4Rec(SequentialRecommender):
         masked_seq, chosen = hidden["masked_seq"], hidden["chosen"]
         states, targets = [], []
         for piece in plan_pieces((item_seq != PADDING).sum(1), chosen.sum(1)):
-            recent = (piece.rows, slice(-piece.length, None))  # the rows without the padding that they share
-            places = places_of_true(chosen[recent], piece.most_chosen)  # [b, Q]
-            is_chosen = chosen[recent].gather(1, places)
-            found = self.encode(masked_seq[recent], session_seq[recent], time_seq[recent], places)  # [b, Q, d]
+            tokens = piece.tokens
+            places = places_of_true(chosen[tokens], piece.most_chosen)  # [b, Q]
+            is_chosen = chosen[tokens].gather(1, places)
+            found = self.encode(masked_seq[tokens], session_seq[tokens], time_seq[tokens], places)  # [b, Q, d]
             named = places_of_true(is_chosen.flatten(), piece.n_chosen)
             states.append(found.flatten(0, 1).index_select(0, named))
-            targets.append(item_seq[recent].gather(1, places).flatten()[named])
+            targets.append(item_seq[tokens].gather(1, places).flatten()[named])
         return self.item_loss(torch.cat(states), torch.cat(targets), self.output.weight, self.output.bias)
 
     def score_factors(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -221,11 +221,10 @@ class SessionBERT4Rec(SequentialRecommender):
         if torch.compiler.is_exporting():  # a graph has one shape for all rows
             states = self._last_states(item_seq, session_seq, time_seq)
         else:
-            one_each = torch.ones_like(item_seq[:, 0])
-            plan = plan_pieces((item_seq != PADDING).sum(1), one_each)
-            pieces = [(piece.rows, slice(-piece.length, None)) for piece in plan]
-            found = [self._last_states(item_seq[piece], session_seq[piece], time_seq[piece]) for piece in pieces]
-            states = torch.cat(found)[torch.cat([rows for rows, _ in pieces]).argsort()]
+            pieces = plan_pieces((item_seq != PADDING).sum(1), torch.ones_like(item_seq[:, 0]))
+            tokens = [piece.tokens for piece in pieces]
+            found = [self._last_states(item_seq[some], session_seq[some], time_seq[some]) for some in tokens]
+            states = torch.cat(found)[torch.cat([piece.rows for piece in pieces]).argsort()]
         return states, self.output.weight, self.output.bias
 
     def _last_states(self, item_seq: Tensor, session_seq: Tensor, time_seq: Tensor) -> Tensor:
