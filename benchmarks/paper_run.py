@@ -49,10 +49,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     config, trainer = run.config, run.trainer
     print(describe(arguments.dataset, config, run.data.user_num - 1, run.data.item_num - 1))
     print(", ".join([str(config["session_features"]), *arguments.set]))
-    dtype = getattr(torch, config["amp_dtype"]) if config["enable_amp"] else torch.float32
+    dtype = getattr(torch, config["amp_dtype"].lower()) if config["enable_amp"] else torch.float32
     peak, _ = measure_peak(config["device"], arguments.peak_seconds, dtype)
-    epoch_flop, validation_flop = useful_flop(run)
     seconds, test_seconds, metrics = train_to_the_end(run)
+    epoch_flop, validation_flop = useful_flop(run)  # afterwards: it walks through the shuffled batches
     validations = trainer.epochs_run // config["eval_step"]
     rows = [
         ("all", seconds + test_seconds, trainer.epochs_run * epoch_flop + (validations + 1) * validation_flop),

@@ -241,6 +241,11 @@ def check_combination(values: Mapping[str, Any], topk: Collection[int]) -> None:
         raise InputError(
             f"hidden_size is {hidden_size} and n_heads {n_heads}; allowed: a hidden_size that n_heads divides"
         )
+    if values.get("enable_scaler") and values.get("clip_grad_norm"):
+        raise InputError(
+            f"enable_scaler is {values['enable_scaler']} and clip_grad_norm {values['clip_grad_norm']}; allowed: one "
+            "of them, as RecBole clips the gradients while they are scaled; amp_dtype=bfloat16 needs no scaler"
+        )
     candidates = [Path(entry).stem if entry not in CANDIDATE_SETS else entry for entry in values["eval_candidates"]]
     if len(set(candidates)) < len(candidates):
         raise InputError(f"eval_candidates is {values['eval_candidates']!r}; allowed: sets with different names")

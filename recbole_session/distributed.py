@@ -171,13 +171,13 @@ class SharedLoss:
         counts_only = bool(self.model.other_parameter())
         begin, end = (len(batch) * part // self.count for part in (self.rank, self.rank + 1))
         share = batch if counts_only else batch[begin:end]
-        n_terms = torch.tensor(float(_n_terms(share)), device=self.device)
-        mean_terms = max(float(mean_over_processes(n_terms)), 1 / self.count)
+        n_terms = _n_terms(share)
+        mean_terms = n_terms if counts_only else _n_terms(batch) / self.count  # over the processes
         with self._own_stream():
             # Without a term of its own a process computes the whole batch's loss, times zero: its gradients must
             # exist, and for the same parameters as in one process.
             loss = self.wrapped(share if n_terms > 0 else batch)
-        scale = float(n_terms) / mean_terms
+        scale = n_terms / max(mean_terms, 1 / self.count)
         return tuple(part * scale for part in loss) if isinstance(loss, tuple) else loss * scale
 
     @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -163,7 +164,7 @@ class SessionTrainer(Trainer):
     def _check_nan(self, loss: Tensor) -> None:
         """Stop at the first loss that is no number; RecBole calls this at every step."""
         self._step += 1
-        if not torch.isfinite(mean_over_processes(loss)).all():
+        if not math.isfinite(mean_over_processes(loss).item()):
             raise self._not_a_number("the training loss is")
 
     def _not_a_number(self, what: str) -> InputError:
@@ -285,7 +286,8 @@ def naming_what_to_lower(config: Mapping[str, Any], keys: tuple[str, ...], then:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        told = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # by torch, CUDA and its libraries
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in told)
         if not full:
             raise
         advice = " or ".join(f"{key} ({config[key]})" for key in keys)

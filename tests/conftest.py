@@ -69,6 +69,7 @@ def build_config(tmp_path: Path) -> BuildConfig:
         values: dict[str, object] = {
             "data_path": str(tmp_path / "data"),
             "checkpoint_dir": str(tmp_path / "saved"),
+            "use_gpu": False,
         }
         if model == "SessionBERT4Rec":
             values.update(TINY_MODEL)

@@ -26,6 +26,7 @@ def keys_of(base: Path, model: str = "SessionBERT4Rec", **keys: object) -> dict[
     small = {"hidden_size": 8, "inner_size": 16, "MAX_ITEM_LIST_LENGTH": 8, "train_batch_size": 16}
     values = dict(TINY_MODEL if model == "SessionBERT4Rec" else {"train_batch_size": 16} if model == "Pop" else small)
     values |= {"data_path": str(base / "data"), "checkpoint_dir": str(base / "saved"), "num_negatives": 10}
+    values |= {"use_gpu": False}
     values |= {} if model == "Pop" else {"epochs": 6, "eval_step": 2}
     return {**values, "checkpoint_interval": 0, **keys}
 

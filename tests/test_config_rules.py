@@ -201,6 +201,8 @@ def combination(**keys: object) -> dict[str, Any]:
         {"valid_metric": "recall@5"},
         {"metrics": ["gauc"], "valid_metric": "GAUC"},
         {"eval_candidates": ["random", "some/own.csv"], "valid_candidates": "own"},
+        {"enable_scaler": True, "clip_grad_norm": None},
+        {"enable_scaler": False, "clip_grad_norm": {"max_norm": 1}},
     ],
 )
 def test_combination_is_taken(keys: dict[str, object]) -> None:
@@ -237,6 +239,11 @@ def test_combination_is_taken(keys: dict[str, object]) -> None:
         (
             {"valid_metric": "MRR@10", "metrics": ["gauc", "Hit"]},
             "valid_metric is 'MRR@10'; allowed, by metrics and topk: gauc, hit@5, hit@10",
+        ),
+        (
+            {"enable_scaler": True, "clip_grad_norm": {"max_norm": 1}},
+            "enable_scaler is True and clip_grad_norm {'max_norm': 1}; allowed: one of them, as RecBole clips the "
+            "gradients while they are scaled; amp_dtype=bfloat16 needs no scaler",
         ),
         ({"valid_metric": None}, "valid_metric is None; allowed, by metrics and topk: "
          "recall@5, recall@10, ndcg@5, ndcg@10"),

@@ -161,10 +161,10 @@ class SessionDataset(SequentialDataset):
     def batch_device(self) -> torch.device:
         """Where batches are cut: on the device that trains, from rows that stay there, or on the CPU.
 
-        On the CPU in worker processes, and for RecBole's models, whose masks and negatives are drawn there.
+        On the CPU in worker processes, and where RecBole draws masks or negatives, which it does there.
         """
-        on_device = self.batch_layout == "tokens" and self.config["worker"] == 0
-        return self.config["device"] if on_device else torch.device("cpu")
+        draws_there = self.batch_layout == "prefix" or self.config["train_neg_sample_args"]["distribution"] != "none"
+        return torch.device("cpu") if draws_there or self.config["worker"] else self.config["device"]
 
     def _prepare_tokens(self) -> None:
         """Lay out what session-aware models read: rows, with session tokens between them where ST is on."""
@@ -191,16 +191,16 @@ class SessionDataset(SequentialDataset):
         """Cut the batch of the samples ``index``."""
         index = torch.as_tensor(index)
         users, ends = self.users[index], self.ends[index]
-        batch = {self.uid_field: users, self.iid_field: self.sequences.items[ends]}
+        targets = self.sequences.items[ends]
         if self.batch_layout == "tokens":
             length = self.config["MAX_ITEM_LIST_LENGTH"]
             mask = None if self.split == "train" else mask_token(self.item_num)
-            # Two numbers per row travel to the device, where the rows are.
-            rows = (users.to(self.batch_device), (self.token_places[ends] + 1).to(self.batch_device))
-            batch.update(token_batch(self.tokens, *rows, length, mask))
+            numbers = (users, targets, self.token_places[ends] + 1)  # three per row travel, to where the rows are
+            users, targets, places = (values.to(self.batch_device, non_blocking=True) for values in numbers)
+            batch = token_batch(self.tokens, users, places, length, mask)
         else:
-            batch.update(prefix_batch(self.config, self.sequences, users, ends))
-        interaction = Interaction(batch)
+            batch = prefix_batch(self.config, self.sequences, users, ends)
+        interaction = Interaction({self.uid_field: users, self.iid_field: targets, **batch})
         return self.join(interaction) if join else interaction
 
     def training_items(self) -> Tensor:

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from recbole_session.evaluator.ranking import best_candidates
 
-SCORES_BYTES = 8 * 2**20  # of scores held at once; larger slices are no faster, and fit no cache
+# Bytes of scores held at once: on a CPU so few that they stay in its cache, elsewhere so many that the waits between
+# slices do not count.
+SCORES_BYTES, SCORES_BYTES_ELSEWHERE = 8 * 2**20, 256 * 2**20
 # To gather the weights of K items per row takes as long as to multiply those of this many times K items in blocks.
 GATHERING_COSTS = 100
 # Relative error of a product whose two factors are rounded first, where torch's settings allow that.
@@ -59,6 +61,11 @@ class ScoreFactors(NamedTuple):
     bias: Tensor
 
 
+def scores_bytes(device: torch.device) -> int:
+    """How many bytes of scores to hold at once."""
+    return SCORES_BYTES if device.type == "cpu" else SCORES_BYTES_ELSEWHERE
+
+
 def has_score_factors(model: Any) -> bool:
     """Whether ``model.score_factors`` speaks for ``model.full_sort_predict``.
 
@@ -86,7 +93,7 @@ def exact_scores(factors: ScoreFactors, rows: Tensor, items: Tensor) -> Tensor:
         float64 ``[P]``.
     """
     states, weight, bias = factors
-    step = max(1, SCORES_BYTES // (8 * states.size(1)))
+    step = max(1, scores_bytes(states.device) // (8 * states.size(1)))
     parts = [torch.empty(0, dtype=torch.float64, device=states.device)]
     for some_rows, some_items in zip(rows.split(step), items.split(step), strict=True):
         terms = states[some_rows].double() * weight[some_items].double()  # [<= step, d]
@@ -151,7 +158,7 @@ def count_not_below(
 def slices(factors: ScoreFactors) -> Iterator[tuple[Tensor, Tensor]]:
     """Scores by matrix product over slices of all items but padding: ``([B, c], items [c])``."""
     states, weight, bias = factors
-    width = max(1, SCORES_BYTES // (states.element_size() * max(len(states), 1)))
+    width = max(1, scores_bytes(states.device) // (states.element_size() * max(len(states), 1)))
     for start in range(1, len(weight), width):
         part = slice(start, min(start + width, len(weight)))
         items = torch.arange(part.start, part.stop, device=states.device)
@@ -161,7 +168,7 @@ def slices(factors: ScoreFactors) -> Iterator[tuple[Tensor, Tensor]]:
 def gathered_products(factors: ScoreFactors, items: Tensor) -> Tensor:
     """Scores of some items per row, int64 ``[B, K]`` -> ``[B, K]``, without those of the others."""
     states, weight, bias = factors
-    step = max(1, SCORES_BYTES // (states.element_size() * states.size(1) * max(items.size(1), 1)))
+    step = max(1, scores_bytes(states.device) // (states.element_size() * states.size(1) * max(items.size(1), 1)))
     parts = [
         torch.bmm(F.embedding(some_items, weight), some_states.unsqueeze(2)).squeeze(2)
         for some_items, some_states in zip(items.split(step), states.split(step), strict=True)
@@ -172,7 +179,7 @@ def gathered_products(factors: ScoreFactors, items: Tensor) -> Tensor:
 def multiplied_products(factors: ScoreFactors, items: Tensor) -> Tensor:
     """The same as `gathered_products`, sooner where there are few others."""
     states, weight, bias = factors
-    step = max(1, SCORES_BYTES // (states.element_size() * len(weight)))
+    step = max(1, scores_bytes(states.device) // (states.element_size() * len(weight)))
     parts = [
         F.linear(some_states, weight, bias).gather(1, some_items)
         for some_items, some_states in zip(items.split(step), states.split(step), strict=True)

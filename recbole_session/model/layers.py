@@ -11,6 +11,7 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from recbole_session.model.dropout import Dropout
 
@@ -151,22 +152,21 @@ class SelfAttention(nn.Module):
     def _fused(
         self, value: Tensor, query: Tensor, key: Tensor, extra: tuple[Tensor, Tensor] | None, key_bias: Tensor
     ) -> Tensor:
-        d_head = value.size(-1)
+        width = query.size(-1)
         if extra is not None:
-            query, key = (
-                torch.cat((part, more.unsqueeze(1).expand(-1, self.n_heads, -1, -1)), dim=-1)
-                for part, more in zip((query, key), extra, strict=True)
-            )  # [B, h, Q or L, d_head + d_T]
-            # The kernels want values as wide as keys: zeros are added here and cut off below.
-            value = F.pad(value, (0, key.size(-1) - d_head))
-        context = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=key_bias.unsqueeze(1).expand(-1, -1, query.size(2), -1),
-            dropout_p=self.dropout.probability if self.training else 0.0,
-        )  # scaled by the square root of the key's width
-        return context[..., :d_head]
+            width += extra[1].size(-1)
+            # The memory-efficient kernel wants a multiple of 8 numbers; zeros change no product.
+            widened = (F.pad(more, (0, -width % 8)).unsqueeze(1).expand(-1, self.n_heads, -1, -1) for more in extra)
+            query, key = (torch.cat(parts, dim=-1) for parts in zip((query, key), widened, strict=True))
+        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):  # cuDNN's plans anew for every shape
+            return F.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=key_bias.unsqueeze(1).expand(-1, -1, query.size(2), -1),
+                dropout_p=self.dropout.probability if self.training else 0.0,
+                scale=width**-0.5,
+            )
 
 
 class EncoderLayer(nn.Module):

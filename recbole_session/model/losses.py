@@ -51,9 +51,12 @@ def item_loss(name: str, num_negatives: int, calibration: float) -> ItemLoss:
 def full_softmax(states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Cross-entropy over all items, padding included, with a few rows of logits in memory at a time."""
     gradients = torch.is_grad_enabled()
-    few = len(states) * len(weight) <= PLAIN_LOGITS
-    if gradients and not few and not torch.is_autocast_enabled(states.device.type):
-        return _FullSoftmax.apply(states, targets, weight, bias)
+    if gradients and len(states) * len(weight) > PLAIN_LOGITS:
+        device = states.device.type
+        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+            return _FullSoftmax.apply(states, targets, weight, bias, weight.dtype)
+        with torch.autocast(device, enabled=False):
+            return _FullSoftmax.apply(states, targets, weight, bias, torch.get_autocast_dtype(device))
     step = max(len(states), 1) if gradients else rows_at_once(weight)
     parts = zip(states.split(step), targets.split(step), strict=True)
     losses = [F.cross_entropy(F.linear(rows, weight, bias), names, reduction="sum") for rows, names in parts]
@@ -76,15 +79,18 @@ class _FullSoftmax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Return the loss, a scalar."""
-        loss = states.new_zeros(())
+    def forward(
+        ctx: Any, states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, product_dtype: torch.dtype
+    ) -> Tensor:
+        """Return the loss, a scalar; matrix products take ``product_dtype``, everything else that of the weight."""
+        loss = weight.new_zeros(())
         grad_states = torch.empty_like(states)
         grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
         step = rows_at_once(weight)
+        factor, offset = weight.to(product_dtype), bias.to(product_dtype)
         for rows in (slice(start, start + step) for start in range(0, len(states), step)):
             some_states, some_targets = states[rows], targets[rows].unsqueeze(1)
-            logits = torch.addmm(bias, some_states, weight.t())  # [c, n_items]
+            logits = torch.addmm(offset, some_states.to(product_dtype), factor.t()).to(weight.dtype)  # [c, n_items]
             highest = logits.amax(1, keepdim=True)
             loss += (highest - logits.gather(1, some_targets)).sum()
             odds = logits.sub_(highest).exp_()  # in place: a probability times the total
@@ -93,20 +99,29 @@ class _FullSoftmax(torch.autograd.Function):
             # d loss / d logits = (odds / total - one_hot) / n. Small matrices are divided, not the large one.
             odds.scatter_add_(1, some_targets, -total)
             divisor = total * len(states)
-            torch.mm(odds, weight, out=grad_states[rows]).div_(divisor)
-            grad_weight.addmm_(odds.t(), some_states / divisor)
             grad_bias.addmv_(odds.t(), 1 / divisor[:, 0])
+            odds = odds.to(product_dtype)
+            grad_states[rows] = torch.mm(odds, factor).div_(divisor)
+            _add_product(grad_weight, odds.t(), (some_states / divisor).to(product_dtype))
         ctx.save_for_backward(grad_states, grad_weight, grad_bias)
         return loss / len(states)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of the four arguments."""
+        """Return the gradients of the arguments."""
         grad_states, grad_weight, grad_bias = ctx.saved_tensors
         if grad_loss.device.type != "cpu" or float(grad_loss) != 1:  # elsewhere to look at it is to wait for it
             grad_states, grad_weight, grad_bias = (part * grad_loss for part in (grad_states, grad_weight, grad_bias))
-        return grad_states, None, grad_weight, grad_bias
+        return grad_states, None, grad_weight, grad_bias, None
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add ``left @ right`` to ``total``, whose dtype may be another."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total.add_(left @ right)
 
 
 # ---- a sample of it

@@ -154,7 +154,14 @@ class SessionBERT4Rec(SequentialRecommender):
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             nn.init.zeros_(module.weight[module.padding_idx])
 
-    def encode(self, item_seq: Tensor, session_seq: Tensor, time_seq: Tensor, queries: Tensor | None = None) -> Tensor:
+    def encode(
+        self,
+        item_seq: Tensor,
+        session_seq: Tensor,
+        time_seq: Tensor,
+        queries: Tensor | None = None,
+        item_states: Tensor | None = None,
+    ) -> Tensor:
         """Hidden states of the last layer.
 
         Parameters
@@ -165,6 +172,8 @@ class SessionBERT4Rec(SequentialRecommender):
         queries : Tensor or None
             int64 ``[B, Q]``, the positions whose states are wanted: the last layer is computed for them alone.
             None for all of them, in order.
+        item_states : Tensor or None
+            ``[B, L, d]``, the embeddings of ``item_seq``, where they have been looked up.
 
         Returns
         -------
@@ -172,7 +181,9 @@ class SessionBERT4Rec(SequentialRecommender):
             ``[B, Q, d]``.
         """
         is_token = item_seq != PADDING  # [B, L]
-        states = self.item_embedding(item_seq) + self.position_embedding.weight[-item_seq.size(1) :]  # [B, L, d]
+        if item_states is None:
+            item_states = self.item_embedding(item_seq)
+        states = item_states + self.position_embedding.weight[-item_seq.size(1) :]  # [B, L, d]
         if self.max_session_segments:
             segments = session_segments(session_seq, is_token, self.max_session_segments)
             states = states + self.segment_embedding(segments)
@@ -198,12 +209,17 @@ class SessionBERT4Rec(SequentialRecommender):
         item_seq, session_seq, time_seq = (interaction[name] for name in ("item_seq", "session_seq", "time_seq"))
         hidden = interaction if "chosen" in interaction else self.hide_items(interaction)
         masked_seq, chosen = hidden["masked_seq"], hidden["chosen"]
+        pieces = plan_pieces((item_seq != PADDING).sum(1), chosen.sum(1))
+        rows = torch.cat([piece.rows for piece in pieces])
+        # Looked up once: every look-up has a gradient as large as the catalogue.
+        looked_up = self.item_embedding(masked_seq[rows]).split([len(piece.rows) for piece in pieces])
         states, targets = [], []
-        for piece in plan_pieces((item_seq != PADDING).sum(1), chosen.sum(1)):
+        for piece, item_states in zip(pieces, looked_up, strict=True):
             tokens = piece.tokens
             places = places_of_true(chosen[tokens], piece.most_chosen)  # [b, Q]
             is_chosen = chosen[tokens].gather(1, places)
-            found = self.encode(masked_seq[tokens], session_seq[tokens], time_seq[tokens], places)  # [b, Q, d]
+            inputs = (masked_seq[tokens], session_seq[tokens], time_seq[tokens])
+            found = self.encode(*inputs, places, item_states[:, -piece.length :])  # [b, Q, d]
             named = places_of_true(is_chosen.flatten(), piece.n_chosen)
             states.append(found.flatten(0, 1).index_select(0, named))
             targets.append(item_seq[tokens].gather(1, places).flatten()[named])

@@ -120,11 +120,29 @@ def test_without_gradients_none_is_made(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("never_plain")
-def test_autocast_takes_the_plain_road() -> None:
-    states, targets, weight, bias = layer(6, 9, dtype=torch.float32)
+@pytest.mark.parametrize(("n", "n_items"), [(1, 2), (6, 9), (40, 300)])
+def test_autocast_rounds_the_factors_of_products_alone(n: int, n_items: int) -> None:
+    """bfloat16 keeps 8 bits; sums and exponentials stay in float32."""
+    states, targets, weight, bias = layer(n, n_items, dtype=torch.float32)
+    inputs = (states, weight, bias)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = full_softmax(states, targets, weight, bias)
-    torch.testing.assert_close(loss, full_softmax(states, targets, weight, bias), rtol=0.05, atol=0.05)
+    assert loss.dtype == torch.float32
+    exact = full_softmax(states, targets, weight, bias)
+    torch.testing.assert_close(loss, exact, rtol=0.02, atol=0.02)
+    for rounded, grad in zip(gradients(loss, *inputs), gradients(exact, *inputs), strict=True):
+        assert rounded.dtype == torch.float32
+        assert float((rounded - grad).norm()) <= 0.02 * float(grad.norm()) + 1e-6
+
+
+@pytest.mark.usefixtures("never_plain")
+def test_under_autocast_a_number_too_many_for_bfloat16_is_counted() -> None:
+    """The exponentials of 1,000 equal logits add up to 1,000; a sum in bfloat16 would stop at 256."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = full_softmax(
+            torch.zeros(4, 2, requires_grad=True), torch.tensor([1, 2, 3, 4]), torch.ones(1000, 2), torch.zeros(1000)
+        )
+    assert float(loss.detach()) == pytest.approx(math.log(1000), rel=1e-5)
 
 
 def test_rows_at_once_fill_the_budget_and_are_never_too_few() -> None:
@@ -254,8 +272,8 @@ def test_names_in_any_case_and_fresh_negatives_at_every_call() -> None:
 # ---- memory
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_memory_does_not_grow_with_rows_times_items(name: str) -> None:
+@pytest.mark.parametrize(("name", "half"), [*((name, False) for name in NAMES), ("full_softmax", True)])
+def test_memory_does_not_grow_with_rows_times_items(name: str, half: bool) -> None:
     """200,000 items and 4,000 rows: logits alone would take 3,052 MiB, and as much again for their gradient."""
     before = f"""
 from recbole_session.model.losses import item_loss
@@ -264,6 +282,7 @@ states, weight, bias = torch.randn(4000, 4), torch.randn(200_000, 4), torch.zero
 targets = torch.randint(1, 200_000, (4000,))
 for tensor in (states, weight, bias):
     tensor.requires_grad_()
+torch.set_autocast_enabled("cpu", {half})
 loss(states[:2], targets[:2], weight, bias).backward()
 """
     rows = 400 if name == "full_softmax" else 4000  # 305 MiB twice, where it takes longer

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from recbole_session.model import layers, session_bert4rec
+from recbole_session.model import layers, losses, session_bert4rec
 from recbole_session.model.dropout import Dropout
 from recbole_session.model.layers import finish_layer
 from recbole_session.model.pieces import plan_pieces
+from recbole_session.model.session_bert4rec import SessionBERT4Rec
 from tests.conftest import BuildConfig
-from tests.model.test_session_bert4rec import ALL_FEATURES, N_ITEMS, build_model, random_batch
+from tests.model.test_session_bert4rec import ALL_FEATURES, build_model, random_batch
 
 LENGTHS = [[1], [8, 1, 3, 5], list(range(1, 9)) * 20]
 
@@ -20,6 +21,7 @@ def test_a_step_looks_at_the_device_once(
     features: list[str], loss: str, lengths: list[int], build_config: BuildConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the meta device tensors have no values: whatever else looks at one, or meets the CPU's, raises."""
+    monkeypatch.setattr(losses, "PLAIN_LOGITS", -1)
     keys = {"hidden_dropout_prob": 0.2, "attn_dropout_prob": 0.2, "num_train_negatives": 5}
     model = build_model(build_config, session_features=features, item_loss=loss, mask_ratio=0.5, **keys).train()
     batch = random_batch(lengths, 8)
@@ -35,26 +37,35 @@ def test_a_step_looks_at_the_device_once(
     assert model.output.weight.grad.device.type == "meta"
 
 
+def results(model: SessionBERT4Rec, batch: dict[str, torch.Tensor], device: str) -> dict[str, torch.Tensor]:
+    """Loss, scores and gradients, computed on ``device``."""
+    model.to(device).zero_grad()
+    batch = {name: values.to(device) for name, values in batch.items()}
+    loss = model.calculate_loss(batch)
+    loss.backward()
+    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    found |= {"loss": loss.detach(), "scores": model.full_sort_predict(batch).detach()}
+    return {name: values.to("cpu", torch.float32, copy=True) for name, values in found.items()}
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("features", ALL_FEATURES)
 @pytest.mark.parametrize("lengths", LENGTHS)
-def test_a_gpu_computes_what_the_cpu_does(features: list[str], lengths: list[int], build_config: BuildConfig) -> None:
+def test_a_gpu_computes_what_the_cpu_does(
+    features: list[str], lengths: list[int], half: bool, build_config: BuildConfig
+) -> None:
     model = build_model(build_config, session_features=features, mask_ratio=0.5)
     batch = random_batch(lengths, 8)
     batch.update(model.hide_items(batch))
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    loss, scores = model.calculate_loss(batch), model.full_sort_predict(batch)
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    model.to("cuda")
-    batch = {name: values.to("cuda") for name, values in batch.items()}
-    there = model.calculate_loss(batch)
-    torch.testing.assert_close(there.cpu(), loss, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(model.full_sort_predict(batch).cpu(), scores, rtol=1e-4, atol=1e-5)
-    for ours, theirs in zip(torch.autograd.grad(there, parameters, allow_unused=True), gradients, strict=True):
-        assert (ours is None) == (theirs is None)
-        if ours is not None and theirs is not None:
-            torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-3, atol=1e-5)
-    assert scores.shape == (len(lengths), N_ITEMS)
+    expected = results(model, batch, "cpu")
+    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=half):
+        found = results(model, batch, "cuda")
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        # A frequency's gradient is times 1e9 seconds of what was rounded.
+        noise = (0.05 if half else 1e-5) * (1e9 if name.endswith("frequencies") else 1.0)
+        torch.testing.assert_close(found[name], values, rtol=0.05 if half else 1e-3, atol=noise)
 
 
 @pytest.mark.parametrize("features", [[], ["ST", "SSE", "TSA"]])
