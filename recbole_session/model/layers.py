@@ -201,7 +201,7 @@ class EncoderLayer(nn.Module):
     ) -> Tensor:
         """``[B, L, d]`` -> ``[B, Q, d]``; arguments as in `SelfAttention.forward`."""
         attended = self.attention(self.attention_norm(states), key_bias, temporal, queries)
-        finish = compiled_finish() if self.is_compiled and not torch.compiler.is_exporting() else finish_layer
+        finish = compiled_finish() if self.is_compiled else finish_layer
         return finish(self, take(states, queries).flatten(0, 1), attended.flatten(0, 1)).view_as(attended)
 
 
