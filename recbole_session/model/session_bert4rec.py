@@ -210,16 +210,17 @@ class SessionBERT4Rec(SequentialRecommender):
         hidden = interaction if "chosen" in interaction else self.hide_items(interaction)
         masked_seq, chosen = hidden["masked_seq"], hidden["chosen"]
         pieces = plan_pieces((item_seq != PADDING).sum(1), chosen.sum(1))
-        rows = torch.cat([piece.rows for piece in pieces])
-        # Looked up once: every look-up has a gradient as large as the catalogue.
-        looked_up = self.item_embedding(masked_seq[rows]).split([len(piece.rows) for piece in pieces])
+        masked = [masked_seq[piece.tokens] for piece in pieces]
+        # Looked up together: every look-up has a gradient as large as the catalogue.
+        looked_up = self.item_embedding(torch.cat([part.flatten() for part in masked]))
+        item_states = looked_up.split([part.numel() for part in masked])
         states, targets = [], []
-        for piece, item_states in zip(pieces, looked_up, strict=True):
+        for piece, part, embedded in zip(pieces, masked, item_states, strict=True):
             tokens = piece.tokens
             places = places_of_true(chosen[tokens], piece.most_chosen)  # [b, Q]
             is_chosen = chosen[tokens].gather(1, places)
-            inputs = (masked_seq[tokens], session_seq[tokens], time_seq[tokens])
-            found = self.encode(*inputs, places, item_states[:, -piece.length :])  # [b, Q, d]
+            inputs = (part, session_seq[tokens], time_seq[tokens])
+            found = self.encode(*inputs, places, embedded.view(*part.shape, -1))  # [b, Q, d]
             named = places_of_true(is_chosen.flatten(), piece.n_chosen)
             states.append(found.flatten(0, 1).index_select(0, named))
             targets.append(item_seq[tokens].gather(1, places).flatten()[named])
