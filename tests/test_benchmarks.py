@@ -14,14 +14,15 @@ from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import build_loaders
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator
 from recbole_session.model.session_bert4rec import SessionBERT4Rec, mask_items
-from tests.conftest import BuildConfig, WriteDataset, random_rows
+from tests.conftest import TINY_MODEL, BuildConfig, WriteDataset, random_rows
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from machine import Shape, evaluation_flop, forward_flop, training_flop
+from paper_run import train_to_the_end, useful_flop
 from plain_bert4rec import IGNORED, PlainBERT4Rec, evaluate_pass
 from quality_at_time import Curve, first_time, time_points
-from setting import ClockedLoader, generate_dataset
+from setting import ClockedLoader, build_ours, generate_dataset
 from sketch import SketchBERT4Rec
 
 N_ITEMS = 40
@@ -143,6 +144,21 @@ def test_flop_of_causal_attention_and_of_a_head() -> None:
     base = forward_flop(Shape(**plain), [3], n_outputs=1)
     assert base - forward_flop(Shape(**plain, causal=True), [3], n_outputs=1) == 2 * 2 * 4 * 3  # 6 pairs of 9
     assert forward_flop(Shape(**plain, head_parameters=16), [3], n_outputs=1) - base == 2 * 16
+
+
+def test_flop_of_a_whole_run_are_those_of_its_sequences(write_dataset: WriteDataset, tmp_path: Path) -> None:
+    """Users of 6, 5 and 4 rows, all but two to train on; validation adds the mask to those."""
+    rows = [(f"u{user}", f"i{user}-{place}", place) for user in range(3) for place in range(6 - user)]
+    write_dataset(rows)
+    keys = {**TINY_MODEL, "session_features": [], "mask_ratio": 0.5, "num_negatives": 2, "use_gpu": False, "epochs": 2}
+    run = build_ours("SessionBERT4Rec", "toy", tmp_path / "data", tmp_path, **keys)
+    seconds, _, metrics = train_to_the_end(run)
+    assert seconds >= run.trainer.train_seconds > 0
+    assert set(metrics) == {"random", "popular", "all"}
+    shape = Shape.of(run.config, run.model.n_items)
+    training, validation = useful_flop(run)
+    assert training == pytest.approx(training_flop(shape, [4, 3, 2], 0.5 * 9))
+    assert validation == pytest.approx(evaluation_flop(shape, [5, 4, 3]))
 
 
 def test_flop_agree_with_torchs_own_count(build_config: BuildConfig) -> None:
