@@ -255,6 +255,17 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
     assert all(weights.isfinite().all() for weights in last["state_dict"].values())
 
 
+@pytest.mark.parametrize(
+    ("scaler", "advice"), [(False, "or set clip_grad_norm"), (True, "or use amp_dtype=bfloat16 without enable_scaler")]
+)
+def test_the_advice_is_one_that_the_keys_allow(
+    scaler: bool, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil_step(monkeypatch, 1, lambda loss: loss * float("nan"))
+    with pytest.raises(InputError, match=advice):
+        run_session("SASRec", "toy", config_dict=keys_of(tmp_path, "SASRec", enable_scaler=scaler))
+
+
 def training_targets(tmp_path: Path) -> list[int]:
     """Number of training targets of every user, from the file: all but the first, validation and test rows."""
     lines = (tmp_path / "data" / "toy" / "toy.inter").read_text().splitlines()[1:]

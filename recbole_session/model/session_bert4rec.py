@@ -217,11 +217,11 @@ class SessionBERT4Rec(SequentialRecommender):
         states, targets = [], []
         for piece, part, embedded in zip(pieces, masked, item_states, strict=True):
             tokens = piece.tokens
-            places = places_of_true(chosen[tokens], piece.most_chosen)  # [b, Q]
-            is_chosen = chosen[tokens].gather(1, places)
+            is_chosen = chosen[tokens]  # [b, length]
+            places = places_of_true(is_chosen, piece.most_chosen)  # [b, Q]
             inputs = (part, session_seq[tokens], time_seq[tokens])
             found = self.encode(*inputs, places, embedded.view(*part.shape, -1))  # [b, Q, d]
-            named = places_of_true(is_chosen.flatten(), piece.n_chosen)
+            named = places_of_true(is_chosen.gather(1, places).flatten(), piece.n_chosen)
             states.append(found.flatten(0, 1).index_select(0, named))
             targets.append(item_seq[tokens].gather(1, places).flatten()[named])
         return self.item_loss(torch.cat(states), torch.cat(targets), self.output.weight, self.output.bias)

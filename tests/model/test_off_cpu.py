@@ -95,7 +95,7 @@ def test_compiled_layers_compute_the_same(
     assert counters["unique_graphs"] == 2  # one with gradients and one without, whatever the shapes
 
 
-def test_compiled_dropout_is_torchs(build_config: BuildConfig) -> None:
+def test_compiled_dropout_is_torchs() -> None:
     """numpy's random bits would break the graph: a dropout that is compiled whole has none."""
     torch.manual_seed(0)
     drop = torch.compile(Dropout(0.25).train(), backend="eager", fullgraph=True)
