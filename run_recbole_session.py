@@ -2,7 +2,7 @@
 
 import sys
 
-from recbole_session.quick_start import main
+from recbole_session.run.training import main
 
 if __name__ == "__main__":
     sys.exit(main())

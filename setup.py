@@ -12,7 +12,9 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["recbole_session", "recbole_session.*"]),
-    package_data={"recbole_session": ["py.typed", "properties/*.yaml", "properties/*/*.yaml", "experiment/*.jinja"]},
+    package_data={
+        "recbole_session": ["py.typed", "config/properties/*.yaml", "config/properties/*/*.yaml", "report/*.jinja"]
+    },
     # RecBole 1.2.1 demands ray<=2.6.3, which has no wheel for Python 3.12 and later.
     python_requires=">=3.11,<3.12",
     install_requires=[

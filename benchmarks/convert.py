@@ -227,9 +227,7 @@ def run_steam(n_lines: int, work: Path, repeat: int, n_plain: int) -> None:
 
 def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # in order with what the measured processes print
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=["ml-20m", "steam", "duckdb"])
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--repeat", type=int, default=1, help="times to measure each conversion")

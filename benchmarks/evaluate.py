@@ -42,7 +42,7 @@ from setting import (
 )
 from train import PAPER
 
-from recbole_session.config import parse_command_line
+from recbole_session.config.values import parse_command_line
 
 COMPARISONS = ("plain", "recbole", "catalogue")
 SETS = ["random", "popular", "all"]

@@ -21,7 +21,7 @@ from machine import Shape, evaluation_flop, measure_peak, synchronize, training_
 from setting import build_ours, describe, prepare_dataset, sequence_lengths, working_folder
 from train import PAPER, chosen_items
 
-from recbole_session.config import parse_command_line
+from recbole_session.config.values import parse_command_line
 
 
 def useful_flop(run: SimpleNamespace) -> tuple[float, float]:

@@ -32,7 +32,7 @@ from setting import SEED, ClockedLoader, build_ours, build_stock, describe, medi
 from sketch import RECIPE, SketchBERT4Rec
 from train import trainer_step
 
-from recbole_session.config import parse_command_line
+from recbole_session.config.values import parse_command_line
 
 RECBOLE_MODELS = ("BERT4Rec", "SASRec")
 MODELS = ("SessionBERT4Rec", *RECBOLE_MODELS)

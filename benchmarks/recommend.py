@@ -24,9 +24,9 @@ import torch
 from recbole.utils.case_study import full_sort_topk
 
 import recbole_session
+from recbole_session.commands.recommend import load_dataset
 from recbole_session.data.loaders import build_loaders
 from recbole_session.inference.questions import dataset_questions
-from recbole_session.inference.recommend_command import load_dataset
 
 
 def rate(answer: Callable[[int], object], batch_size: int, n_users: int, seconds: float) -> float:

@@ -28,12 +28,12 @@ from recbole.utils import init_seed
 from torch import Tensor
 
 from recbole_session.compat import hide_deprecations, tensorboard_in
-from recbole_session.config import SessionConfig, available_models
+from recbole_session.config.session_config import SessionConfig, available_models
 from recbole_session.converters import convert
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import build_loaders
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator
-from recbole_session.trainer import SessionTrainer
+from recbole_session.run.trainer import SessionTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 2020

@@ -2,7 +2,7 @@
 
     python benchmarks/synthetic.py [--repetitions 4] [--null_repetitions 20] [--work FOLDER] [--output FILE.md]
 
-Every repetition draws a data set (`recbole_session.experiment.synthetic`), trains plain, ST, SSE and TSA with several
+Every repetition draws a data set (`benchmarks.synthetic_data`), trains plain, ST, SSE and TSA with several
 seeds each, and asks three tests which of the three are better than plain by NDCG@10 among all items, Holm-corrected.
 Where neither sessions nor times matter, plain is trained with as many more seeds, to compare a method with itself.
 Values are kept in --work, from where an interrupted benchmark goes on.
@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest
+from synthetic_data import KINDS, SMALL_MODEL, write_synthetic
 
-from recbole_session.experiment.runs import read_run
-from recbole_session.experiment.significance import holm, metric_of_ranks, randomisation_test
-from recbole_session.experiment.synthetic import KINDS, SMALL_MODEL, write_synthetic
-from recbole_session.experiment.training_noise import compare_methods
-from recbole_session.quick_start import run_session
+from recbole_session.compare.runs import read_run
+from recbole_session.report.significance import holm, metric_of_ranks, randomisation_test
+from recbole_session.report.training_noise import compare_methods
+from recbole_session.run.training import run_session
 
 Floats = NDArray[np.float64]
 

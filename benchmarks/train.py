@@ -46,7 +46,7 @@ from setting import (
     working_folder,
 )
 
-from recbole_session.config import parse_command_line
+from recbole_session.config.values import parse_command_line
 
 PAPER = ROOT / "configs" / "paper" / "ml-1m.yaml"
 MODELS = ("ours", "plain", "BERT4Rec", "SASRec")

@@ -15,15 +15,8 @@ from collections.abc import Sequence
 from recbole_session.errors import InputError
 
 SUBCOMMANDS = {
-    "convert": "recbole_session.converters.convert_command",
-    "stats": "recbole_session.converters.stats_command",
-    "recommend": "recbole_session.inference.recommend_command",
-    "explain": "recbole_session.inference.explain_command",
-    "export": "recbole_session.inference.export_command",
-    "audit": "recbole_session.experiment.audit_command",
-    "compare": "recbole_session.experiment.compare_command",
-    "report": "recbole_session.experiment.report_command",
-    "tune": "recbole_session.experiment.tune_command",
+    name: f"recbole_session.commands.{name}"
+    for name in ("convert", "stats", "recommend", "explain", "export", "audit", "compare", "report", "tune")
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recbole_session.compat import import_recbole_models
-from recbole_session.config import SessionConfig
+from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.dataset import SessionDataset
 
 torch.set_num_threads(1)  # the tests run in several processes

@@ -15,7 +15,7 @@ import torch
 from tests.conftest import TINY_MODEL
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["recbole_session.quick_start", "tests.conftest"])  # imported once, forked often
+CONTEXT.set_forkserver_preload(["recbole_session.run.training", "tests.conftest"])  # imported once, forked often
 
 # What may differ between two runs of the same keys.
 CLOCKS = ("train_seconds", "eval_seconds", "run_folder")
@@ -44,7 +44,7 @@ def start(
 
 
 def _main(argv: list[str], errors: Path | None, environment: dict[str, str], first: Callable[[], None] | None) -> None:
-    from recbole_session.quick_start import main
+    from recbole_session.run.training import main
 
     os.environ.update(environment)
     if first is not None:

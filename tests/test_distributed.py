@@ -14,8 +14,8 @@ import torch.distributed as dist
 from recbole.data.interaction import Interaction
 
 from recbole_session.distributed import SharedLoss, _n_terms, gather_rows, mean_over_processes, on_first_process
-from recbole_session.quick_start import run_session
-from recbole_session.trainer import SessionTrainer
+from recbole_session.run.trainer import SessionTrainer
+from recbole_session.run.training import run_session
 from tests.conftest import WriteDataset, random_rows
 from tests.processes import arguments, keys_of, only_run, outcome, run_together
 

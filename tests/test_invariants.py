@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_session.config import SessionConfig
+from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import build_loaders
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator
-from recbole_session.quick_start import run_session
+from recbole_session.run.training import run_session
 from tests.conftest import DAY, Row, WriteDataset, random_rows
 from tests.processes import keys_of, only_run
 

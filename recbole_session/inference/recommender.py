@@ -13,14 +13,14 @@ from torch import Tensor
 
 from recbole_session.data.batches import lay_out_tokens, prefix_batch, token_batch
 from recbole_session.data.loaders import evaluation_transform
-from recbole_session.data.vocabulary import Vocabulary
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking import item_scores
 from recbole_session.inference.histories import Histories, History, Item, NewSession, Request, Time, gather_histories
-from recbole_session.inference.loading import load_model
 from recbole_session.inference.recommendation import Recommendation
 from recbole_session.inference.top_items import best_items
 from recbole_session.model.session_bert4rec import mask_token, session_token
+from recbole_session.run.loading import load_model
+from recbole_session.run.vocabulary import Vocabulary
 
 K = TypeVar("K", str, int)
 

@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
-from test_pipeline import coded, rows_strategy, thresholds_strategy, tuples
 
 from recbole_session.converters.conversion import _load_engine, run_conversion
 from recbole_session.converters.pipeline import prepare_in_memory
 from recbole_session.converters.thresholds import Thresholds
 from recbole_session.errors import InputError
+from tests.converters.test_pipeline import coded, rows_strategy, thresholds_strategy, tuples
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +21,7 @@ def spark():
 
     builder = SparkSession.builder.master("local[2]").config("spark.sql.shuffle.partitions", "2")
     builder = builder.config("spark.ui.enabled", "false").config("spark.ui.showConsoleProgress", "false")
-    builder = builder.config(
-        "spark.sql.codegen.wholeStage", "false"
-    )  # compiling takes longer than these rows
+    builder = builder.config("spark.sql.codegen.wholeStage", "false")  # compiling takes longer than these rows
     builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
     session = builder.getOrCreate()
     yield session
@@ -72,8 +70,7 @@ def test_duckdb_on_the_real_rows(ml_1m_part, tmp_path):
 
 def test_spark_on_the_real_rows(spark, ml_1m_part, tmp_path):
     default, other = (
-        run_conversion("ml-1m", ml_1m_part, tmp_path / engine, engine=engine)
-        for engine in ("pandas", "spark")
+        run_conversion("ml-1m", ml_1m_part, tmp_path / engine, engine=engine) for engine in ("pandas", "spark")
     )
     assert default.path.read_bytes() == other.path.read_bytes()
     assert default.card["counts"] == other.card["counts"]

@@ -8,11 +8,11 @@ import zipfile
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reference_converter import read_inter
 
 from recbole_session.converters.conversion import run_conversion
 from recbole_session.converters.generic import Columns
 from recbole_session.errors import InputError
+from tests.converters.reference_converter import read_inter
 
 N = range(40)
 STEAM = "".join(

@@ -86,9 +86,7 @@ def test_times(unit, values, seconds):
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2099, 12, 31), timezones=st.just(UTC)), min_size=1)
-)
+@given(st.lists(st.datetimes(datetime(1970, 1, 1), datetime(2099, 12, 31), timezones=st.just(UTC)), min_size=1))
 def test_iso_dates_as_python_reads_them(times):
     values = [time.isoformat() for time in times]
     assert _times(values, "iso").tolist() == [int(time.timestamp()) for time in times]
@@ -173,9 +171,7 @@ def test_refused_files(tmp_path):
             read(tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"time_unit": "min"}, {"format": "xlsx"}, {"delimiter": ""}, {"delimiter": "\n"}]
-)
+@pytest.mark.parametrize("wrong", [{"time_unit": "min"}, {"format": "xlsx"}, {"delimiter": ""}, {"delimiter": "\n"}])
 def test_refused_options(wrong):
     with pytest.raises(InputError, match=f"--{next(iter(wrong))} is"):
         Columns("a", "b", "c", **wrong)

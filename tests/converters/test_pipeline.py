@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_converter import prepare
 
 from recbole_session.converters import pipeline
 from recbole_session.converters.conversion import run_conversion
@@ -14,6 +13,7 @@ from recbole_session.converters.pipeline import Log, prepare_in_memory
 from recbole_session.converters.sessions import DAY
 from recbole_session.converters.stats import group_sizes, load_interactions, quartiles, table_rows
 from recbole_session.converters.thresholds import Thresholds
+from tests.converters.reference_converter import prepare
 
 EVERYTHING = Thresholds(
     min_item_rows=1, min_user_rows=1, max_rows_per_user=10**6, min_sessions=1, min_rows_per_session=1

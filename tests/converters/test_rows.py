@@ -25,9 +25,7 @@ def test_blocks_are_whole_lines_in_order(lines, size):
     for end in (b"\n", b"\r\n"):
         data = end.join(line.encode() for line in lines) + end
         blocks = list(read_blocks(io.BytesIO(data), "x", size))
-        assert b"".join(block.data for block in blocks).replace(b"\r\n", b"\n") == data.replace(
-            b"\r\n", b"\n"
-        )
+        assert b"".join(block.data for block in blocks).replace(b"\r\n", b"\n") == data.replace(b"\r\n", b"\n")
         number = 1
         for block in blocks:
             assert block.data.endswith(b"\n")

@@ -26,9 +26,7 @@ def make_zip(path, **members):
     return path
 
 
-@pytest.fixture(
-    params=["zip", "folder", "nested folder", "folder of gz", "bare", "renamed", "gz", "gz by any name"]
-)
+@pytest.fixture(params=["zip", "folder", "nested folder", "folder of gz", "bare", "renamed", "gz", "gz by any name"])
 def raw(request, tmp_path):
     kind = request.param
     if kind == "zip":
@@ -39,9 +37,7 @@ def raw(request, tmp_path):
     folder = tmp_path / "ml" / ("inner" if kind == "nested folder" else "")
     folder.mkdir(parents=True)
     packed = "gz" in kind
-    name = {"renamed": "x.txt", "gz by any name": "x.bin"}.get(
-        kind, "ratings.dat.gz" if packed else "ratings.dat"
-    )
+    name = {"renamed": "x.txt", "gz by any name": "x.bin"}.get(kind, "ratings.dat.gz" if packed else "ratings.dat")
     (folder / name).write_bytes(gzip.compress(TEXT) if packed else TEXT)
     return tmp_path / "ml" if "folder" in kind else folder / name
 

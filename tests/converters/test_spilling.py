@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_pipeline import thresholds_strategy
 
 from recbole_session.converters import convert, pieces, spilling
 from recbole_session.converters.conversion import run_conversion
@@ -22,6 +21,7 @@ from recbole_session.converters.thresholds import Thresholds
 from recbole_session.converters.tokens import CodedRows
 from recbole_session.converters.writing import write_inter
 from recbole_session.errors import InputError
+from tests.converters.test_pipeline import thresholds_strategy
 
 IN_MEMORY = {"RUN_ROWS": 10**9}
 TINY = {"RUN_ROWS": 40, "FAN_OUT": 5, "BUCKET_BYTES": 600, "CHUNK_ROWS": 8}
@@ -270,7 +270,8 @@ def test_kill_9_leaves_the_old_dataset_and_the_next_conversion_cleans_up(tmp_pat
     old = (tmp_path / "ml-100k" / "ml-100k.inter").read_bytes()
     script = f"""
 import os, signal
-from recbole_session.converters import conversion, spilling
+from recbole_session.converters import conversion
+from recbole_session.converters import spilling
 spilling.RUN_ROWS, calls, original = 9000, [], spilling.{place}
 def deadly(*args):
     calls.append(1)

@@ -114,9 +114,7 @@ literals = st.text(
     alphabet=st.sampled_from(list("ab'\"\\{}:,u\n\t0é\U0001f600\ud83d \x85\u2028")) | st.characters(),
     max_size=12,
 )
-scalars = (
-    literals | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
-)
+scalars = literals | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
 keys = literals.filter(lambda key: key.isascii() and key.isprintable() and not set(key) & set("'\"\\"))
 
 
@@ -148,9 +146,7 @@ def test_what_it_accepts_python_reads_the_same(data):
     line = list(REVIEW % "it is \\'u\\' \\\\ \\x41")
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(line) - 1))
-        piece = data.draw(
-            st.sampled_from(["", "'", '"', "\\", "u", ",", ":", " ", "{", "}", "u'date': ", "é", "0"])
-        )
+        piece = data.draw(st.sampled_from(["", "'", '"', "\\", "u", ",", ":", " ", "{", "}", "u'date': ", "é", "0"]))
         line[place : place + data.draw(st.integers(0, 2))] = [piece]
     text = "".join(line)
     rows, bad = parse_block(Block(text.encode() + b"\n", 1))

@@ -52,9 +52,7 @@ def test_the_file_by_hand(tmp_path, monkeypatch, chunk_rows):
 
 
 def test_equal_session_numbers_of_two_users_are_two_tokens(tmp_path):
-    write_inter(
-        tmp_path / "x", [log([0, 1], [0, 0], [1.0, 1.0], [5, 5], [1, 1])], table("a", "b"), table("i")
-    )
+    write_inter(tmp_path / "x", [log([0, 1], [0, 0], [1.0, 1.0], [5, 5], [1, 1])], table("a", "b"), table("i"))
     assert [line.split("\t")[-1] for line in (tmp_path / "x").read_text().splitlines()[1:]] == ["1", "2"]
 
 

@@ -143,9 +143,7 @@ def test_sets_are_named_after_their_entries_and_files(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("user_id,item_id\nbob,z\n")
     rows_of_users = [[], [1, 2], [2], [4]]
-    sets = build_negatives(
-        ["all", str(path), "popular", "random"], sequences_of(rows_of_users), 5, 2, 0, USERS, ITEMS
-    )
+    sets = build_negatives(["all", str(path), "popular", "random"], sequences_of(rows_of_users), 5, 2, 0, USERS, ITEMS)
     assert list(sets) == ["all", "mine", "popular", "random"]
     assert sets["all"] is None
     assert sets["mine"].tolist() == [[0], [0], [3], [0]]

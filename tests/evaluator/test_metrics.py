@@ -130,14 +130,10 @@ def test_metrics_of_items_equal_their_formulas(data: st.DataObject) -> None:
         gini = sum((2 * place - n_items - 1) * count for place, count in enumerate(rising, start=1))
         entropy = -math.fsum(count / len(shown) * math.log(count / len(shown)) for count in times.values())
         assert values[f"itemcoverage@{k}"] == pytest.approx(len(set(shown)) / n_items)
-        assert values[f"averagepopularity@{k}"] == pytest.approx(
-            sum(rows[item] for item in shown) / len(shown)
-        )
+        assert values[f"averagepopularity@{k}"] == pytest.approx(sum(rows[item] for item in shown) / len(shown))
         assert values[f"shannonentropy@{k}"] == pytest.approx(entropy / len(times), abs=1e-12)
         assert values[f"giniindex@{k}"] == pytest.approx(gini / (n_items * len(shown)), abs=1e-12)
-        assert values[f"tailpercentage@{k}"] == pytest.approx(
-            sum(item in tail for item in shown) / len(shown)
-        )
+        assert values[f"tailpercentage@{k}"] == pytest.approx(sum(item in tail for item in shown) / len(shown))
 
 
 @pytest.mark.parametrize("metric", ["Recall", "Hit", "NDCG", "MRR", "MAP"])
@@ -150,9 +146,7 @@ def test_a_longer_list_never_scores_lower(metric: str) -> None:
 
 def test_k_beyond_the_candidates_finds_every_target() -> None:
     values = metrics_of(["Recall", "Precision"], [3, 50])(torch.tensor([3, 4]), torch.tensor([4, 4]))
-    assert values == pytest.approx(
-        {"recall@3": 0.5, "recall@50": 1.0, "precision@3": 1 / 6, "precision@50": 0.02}
-    )
+    assert values == pytest.approx({"recall@3": 0.5, "recall@50": 1.0, "precision@3": 1 / 6, "precision@50": 0.02})
 
 
 def test_values_are_not_rounded_and_are_plain_numbers() -> None:

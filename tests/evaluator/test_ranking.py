@@ -69,9 +69,7 @@ def test_constant_scores_rank_last(score: float, negatives: list[list[int]] | No
 def batches(draw: st.DrawFn) -> tuple[list[list[float]], list[int], list[list[int]] | None]:
     n_items, n_rows = draw(st.integers(2, 8)), draw(st.integers(1, 4))
     score = st.sampled_from([NAN, -INF, INF, -1.0, 0.0, 0.5, 2.0])
-    scores = draw(
-        st.lists(st.lists(score, min_size=n_items, max_size=n_items), min_size=n_rows, max_size=n_rows)
-    )
+    scores = draw(st.lists(st.lists(score, min_size=n_items, max_size=n_items), min_size=n_rows, max_size=n_rows))
     targets = draw(st.lists(st.integers(1, n_items - 1), min_size=n_rows, max_size=n_rows))
     if draw(st.booleans()):
         return scores, targets, None

@@ -8,7 +8,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_session.config import SessionConfig
+from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import build_loaders
 from recbole_session.errors import InputError
@@ -64,9 +64,7 @@ class Bench:
         self.evaluator = RankingEvaluator(config, self.data)
         self.users = self.data.id2token("user_id", range(self.data.user_num)).tolist()
         self.items = self.data.id2token("item_id", range(self.data.item_num)).tolist()
-        self.scores = torch.tensor(
-            [[score(user, item, levels) for item in self.items] for user in self.users]
-        )
+        self.scores = torch.tensor([[score(user, item, levels) for item in self.items] for user in self.users])
         self.scores[:, 0] = 1e9  # padding, above all
 
     def evaluate(self, model: nn.Module, split: str = "test", sets: list[str] | None = None) -> SplitRanks:
@@ -98,9 +96,7 @@ def rank_of(user: str, target: str, rivals: set[str]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(("split", "from_end", "shortest"), [("test", 1, 3), ("valid", 2, 4)])
-def test_ranks_equal_brute_force_over_the_raw_rows(
-    bench: Bench, split: str, from_end: int, shortest: int
-) -> None:
+def test_ranks_equal_brute_force_over_the_raw_rows(bench: Bench, split: str, from_end: int, shortest: int) -> None:
     catalogue = {item for _, item, _ in ROWS}
     popularity = Counter(item for _, item, _ in ROWS)
     expected = {}
@@ -109,9 +105,7 @@ def test_ranks_equal_brute_force_over_the_raw_rows(
             continue
         target = items[-from_end]
         outside = catalogue - set(items)
-        popular = sorted(outside, key=lambda item: (-popularity[item], bench.items.index(item)))[
-            :NUM_NEGATIVES
-        ]
+        popular = sorted(outside, key=lambda item: (-popularity[item], bench.items.index(item)))[:NUM_NEGATIVES]
         drawn = bench.negatives("random", user)
         assert set(drawn) <= outside
         assert len(drawn) == len(set(drawn)) == NUM_NEGATIVES
@@ -142,9 +136,7 @@ def test_metrics_follow_from_the_ranks(bench: Bench) -> None:
             assert result.metrics[name][f"ndcg@{k}"] == pytest.approx(ndcg)
 
 
-def test_metrics_of_items_follow_from_the_lists_shown(
-    write_dataset: WriteDataset, build_config: BuildConfig
-) -> None:
+def test_metrics_of_items_follow_from_the_lists_shown(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
     write_dataset(ROWS)
     bench = Bench(
         build_config(num_negatives=NUM_NEGATIVES, metrics=["Recall", "ItemCoverage", "AveragePopularity"],
@@ -164,9 +156,7 @@ def test_metrics_of_items_follow_from_the_lists_shown(
             shown += sorted(candidates, key=lambda item: -score(bench.users[user], item, 2**31))[:3]
         metrics = result.metrics[name]
         assert metrics["itemcoverage@3"] == pytest.approx(len(set(shown)) / len(bench.items))
-        assert metrics["averagepopularity@3"] == pytest.approx(
-            sum(trained[item] for item in shown) / len(shown)
-        )
+        assert metrics["averagepopularity@3"] == pytest.approx(sum(trained[item] for item in shown) / len(shown))
 
 
 def test_lists_longer_than_the_candidates_are_refused(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
@@ -184,9 +174,7 @@ def test_lists_longer_than_the_candidates_are_refused(write_dataset: WriteDatase
 
 
 @pytest.mark.parametrize("model", ["SessionBERT4Rec", "SASRec"])
-def test_size_of_batches_changes_nothing(
-    model: str, write_dataset: WriteDataset, build_config: BuildConfig
-) -> None:
+def test_size_of_batches_changes_nothing(model: str, write_dataset: WriteDataset, build_config: BuildConfig) -> None:
     write_dataset(ROWS)
     results = []
     for size in (1, 3, 512):
@@ -352,7 +340,5 @@ def test_no_user_long_enough_is_one_sentence(write_dataset: WriteDataset, build_
     write_dataset([("a", "x", 1), ("a", "y", 2), ("a", "z", 3), ("b", "x", 1), ("b", "v", 2)])
     bench = Bench(build_config(num_negatives=1))
     assert bench.evaluate(FullSortModel(bench.scores)).users.tolist() == [bench.users.index("a")]
-    with pytest.raises(
-        InputError, match="no user has enough interactions to be evaluated: three for test, four"
-    ):
+    with pytest.raises(InputError, match="no user has enough interactions to be evaluated: three for test, four"):
         bench.evaluate(FullSortModel(bench.scores), "valid")

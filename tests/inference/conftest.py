@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recbole_session.quick_start import run_session
+from recbole_session.run.training import run_session
 from tests.conftest import TINY_MODEL, Row, random_rows
 
 SMALL = {"epochs": 1, "hidden_size": 8, "inner_size": 16, "MAX_ITEM_LIST_LENGTH": 8, "n_layers": 1}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import recbole_session
-from recbole_session.config import SessionConfig
+from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import build_loaders
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator

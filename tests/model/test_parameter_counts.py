@@ -2,7 +2,7 @@
 
 import pytest
 
-from recbole_session.config import SessionConfig
+from recbole_session.config.session_config import SessionConfig
 from recbole_session.model import SessionBERT4Rec
 
 PAPER = {"hidden_size": 256, "n_layers": 4, "inner_size": 1024}

@@ -1,0 +1,1 @@
+"""The sub-commands of ``recbole-session``: flags in, one call out."""

@@ -1,0 +1,56 @@
+"""``recbole-session audit``: what a trained model owes to being told when and how the next interaction happens."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HELP = "evaluate runs with the time and session of the next interaction told, inferred and withheld"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("run_folders", nargs="+", type=Path, metavar="RUN_FOLDER", help="folder of a finished run")
+    parser.add_argument("--data_path", type=Path, help="where datasets are (default: where the run found its own)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Audit one run after the other and print a table for each."""
+    from recbole_session.run.audit import FILE_NAME, audit_run
+
+    for place, folder in enumerate(arguments.run_folders):
+        audit_run(folder, arguments.data_path)
+        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        print(("\n" if place else "") + format_audit(str(folder), content))
+
+
+def format_audit(name: str, content: Mapping[str, Any]) -> str:
+    """Text of an audit: facts, then a row per context, then what is lost without being told, in percent.
+
+    Parameters
+    ----------
+    name : str
+        Heads the table.
+    content : Mapping
+        Of ``context.json``.
+    """
+    from recbole_session.compare.runs import CONTEXTS
+
+    cells = [(candidates, metric) for candidates, metrics in content["told"].items() for metric in metrics]
+    values = {context: [content[context][set_][metric] for set_, metric in cells] for context in CONTEXTS}
+    table = [["context", *(f"{metric} {candidates}" for candidates, metric in cells)]]
+    table += [[context, *(f"{value:.4f}" for value in values[context])] for context in CONTEXTS]
+    for context in CONTEXTS[1:]:
+        pairs = zip(values["told"], values[context], strict=True)
+        table.append([f"lost if {context}", *(f"{1 - value / told:.1%}" if told else "-" for told, value in pairs)])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table]
+    facts = (
+        f"{name}: {content['users']:,} users; a new session is told for {content['users_told_new_session']:,} and "
+        f"inferred for {content['users_inferred_new_session']:,}, right for {content['inferred_right']:,}; the "
+        f"inferred time is off by {content['inferred_time_error']:,.0f} s (median)"
+    )
+    return "\n".join([facts, "", *lines])

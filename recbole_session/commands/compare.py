@@ -1,0 +1,87 @@
+"""``recbole-session compare``: the paper's tables and figures, or a comparison of one's own, over several seeds."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbole_session.errors import InputError
+
+if TYPE_CHECKING:
+    from recbole_session.compare.plan import Plan
+
+HELP = "compare models over several seeds: the paper's Table 2 and Figure 2, or a plan of your own"
+TAKES_KEYS = True
+_OPTIONS = ("dataset", "preset", "plan", "seeds", "workers", "baseline", "name", "no_context", "config_files")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.usage = (
+        "recbole-session compare --dataset=NAME (--preset=NAME | --plan=FILE) [options] "
+        '[--config_files="a.yaml b.yaml"] [--key=value ...]'
+    )
+    parser.epilog = "--key=value sets any key of run_recbole_session.py, for all rows that read it."
+    parser.add_argument("--dataset", required=True, help="name of a folder in data_path")
+    parser.add_argument("--preset", help="paper (Table 2), segments or temporal (Figure 2)")
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="a comparison of your own, see docs/compare.md")
+    parser.add_argument("--seeds", help="how many, counted on from 2020, or a list such as [1,7] (default: 5)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="runs at once (default: 1)")
+    parser.add_argument("--baseline", metavar="ROW", help="row that the others are tested against")
+    parser.add_argument("--name", help="of the folder comparison-NAME (default: the preset's or the file's)")
+    parser.add_argument("--no_context", action="store_true", help="leave out the audit of the context")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compare, write the report, and say where it lies."""
+    from recbole_session.compare import comparing
+    from recbole_session.compare.resolving import check_names
+    from recbole_session.config.values import parse_command_line, read_yaml_file
+    from recbole_session.report.report import write_report
+
+    if arguments.workers < 1:
+        raise InputError(f"workers is {arguments.workers}; allowed: a whole number from 1")
+    keys = parse_command_line(arguments.keys)
+    config_files = split_files(keys.pop("config_files", ""))
+    for key, advice in {"model": "the rows name their models", "seed": "give --seeds"}.items():
+        if key in keys:
+            raise InputError(f"--{key} cannot be given to a comparison: {advice}")
+    check_names(keys, _OPTIONS, arguments.dataset)
+    prepared = comparing.prepare(_plan(arguments), arguments.dataset, config_files, keys)
+    command = shlex.join(["recbole-session", *arguments.argv])
+    comparison = comparing.compare(prepared, arguments.workers, not arguments.no_context, _tell, command)
+    written = write_report(comparison, prepared.folder, read_yaml_file(prepared.folder / "comparison.yaml"))
+    for (name, seed), reason in comparison.failures.items():
+        _tell(f"FAILED: {name}, seed {seed}: {reason} (log: {prepared.folder / 'failures.log'})")
+    _tell(f"{prepared.folder}: {', '.join(sorted(path.name for path in written))}")
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    """Read the preset or the file, with the seeds, baseline and name of the command line."""
+    from recbole_session.compare.plan import check_baseline, parse_seeds, presets, read_plan, read_preset
+    from recbole_session.config.values import parse_yaml
+
+    if (arguments.preset is None) == (arguments.plan is None):
+        raise InputError(f"give either --preset (one of {', '.join(presets())}) or --plan=FILE")
+    plan = read_plan(arguments.plan) if arguments.plan else read_preset(arguments.preset)
+    if arguments.seeds is not None:
+        plan = replace(plan, seeds=parse_seeds(parse_yaml(arguments.seeds, "--seeds")))
+    if arguments.baseline is not None:
+        plan = replace(plan, baseline=check_baseline(arguments.baseline, [row.name for row in plan.rows]))
+    if arguments.name is not None:
+        if Path(arguments.name).name != arguments.name or arguments.name in ("", ".."):
+            raise InputError(f"name is {arguments.name!r}; allowed: a name for a folder")
+        plan = replace(plan, name=arguments.name)
+    return plan
+
+
+def split_files(value: Any) -> list[str]:
+    """Paths of ``--config_files``, which are separated by blanks."""
+    return str(value).split()
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,57 @@
+"""``recbole-session explain``: a picture and a table for one user of the run's dataset."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from recbole_session.commands.recommend import add_moment_arguments, add_run_arguments, load_dataset
+from recbole_session.errors import InputError
+from recbole_session.files import replacing
+
+HELP = "show why a trained model recommends what it does to one user"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    add_run_arguments(parser)
+    parser.add_argument("--user", required=True, help="raw id of a user of the run's dataset")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="the picture, .png; the table goes beside it as .md (default: RUN_FOLDER/explain-USER.png)",
+    )
+    add_moment_arguments(parser)
+    parser.add_argument("--k", type=int, default=10, help="length of the lists (default: 10)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the picture and the table, both or none, and print the table."""
+    from recbole_session.config.rules import nearest
+    from recbole_session.inference.explain_picture import draw_explanation
+    from recbole_session.inference.explain_table import explanation_table
+    from recbole_session.inference.explanation import explain
+    from recbole_session.inference.questions import dataset_questions, parse_time
+    from recbole_session.inference.recommender import load
+
+    path = arguments.output or arguments.run_folder / f"explain-{Path(arguments.user).name}.png"
+    if path.suffix != ".png" or not path.parent.is_dir():
+        raise InputError(f"output is {path}; it must end in .png and lie in a folder that exists")
+    if arguments.k < 1:
+        raise InputError(f"k is {arguments.k}; allowed: a whole number from 1, e.g. 10")
+    if arguments.at == "test" and arguments.now is not None:
+        raise InputError("--at=test takes the moment from the dataset; leave out --now")
+    recommender = load(arguments.run_folder)
+    dataset = load_dataset(recommender, arguments.data_path)
+    now = None if arguments.now is None else parse_time(arguments.now, "now")
+    question = next(dataset_questions(dataset, arguments.at, now, only=arguments.user), None)
+    if question is None:
+        known = nearest(arguments.user, recommender.vocabulary.users) or "; name a raw id of its users"
+        raise InputError(f"user {arguments.user!r} has no position {arguments.at!r} in the dataset{known}")
+    explanation = explain(recommender, question.user, question.request, arguments.k)
+    table = explanation_table(explanation)
+    with replacing(path) as picture, replacing(path.with_suffix(".md")) as text:
+        draw_explanation(explanation, picture)
+        text.write_text(table, encoding="utf-8")
+    print(table)
+    print(f"written: {path} and {path.with_suffix('.md')}")

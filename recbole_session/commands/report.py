@@ -1,0 +1,57 @@
+"""``recbole-session report``: tables and report of runs that are finished; nothing is trained."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from recbole_session.errors import InputError
+
+HELP = "write tables, statistics and an HTML report of finished runs, or of a comparison"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of one comparison, or run folders of one dataset",
+    )
+    parser.add_argument(
+        "--output", type=Path, help="folder of the report (default: the comparison's own, or report/ for run folders)"
+    )
+    parser.add_argument(
+        "--baseline", help="row that the others are tested against (default: the comparison's, or SessionBERT4Rec [])"
+    )
+    parser.add_argument("--data_path", type=Path, help="folder of the dataset's folder (default: the runs')")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Read the runs, write the report, and print the table."""
+    from dataclasses import replace
+
+    from recbole_session.compare.runs import read_comparison
+    from recbole_session.config.values import read_yaml_file
+    from recbole_session.report.grouping import group_runs, is_comparison
+    from recbole_session.report.report import write_report
+
+    comparisons = [folder for folder in arguments.folders if is_comparison(folder)]
+    if comparisons and len(arguments.folders) > 1:
+        raise InputError(f"{comparisons[0]} is a comparison; name it alone, or name run folders only")
+    if comparisons:
+        comparison, settings = read_comparison(comparisons[0]), read_yaml_file(comparisons[0] / "comparison.yaml")
+        if arguments.baseline is not None:
+            if arguments.baseline not in comparison.names:
+                allowed = ", ".join(map(repr, comparison.names))
+                raise InputError(f"baseline is {arguments.baseline!r}; allowed: {allowed}")
+            comparison = replace(comparison, baseline=arguments.baseline)
+    else:
+        comparison, settings = group_runs(arguments.folders, arguments.baseline), {}
+    output = arguments.output or (comparisons[0] if comparisons else Path("report"))
+    if output.exists() and not output.is_dir():
+        raise InputError(f"output is {output}, which is a file; name a folder")
+    written = write_report(comparison, output, settings, arguments.data_path)
+    print((output / "table.md").read_text(encoding="utf-8"))
+    print(f"{output}: {', '.join(path.name for path in written)}")

@@ -1,0 +1,1 @@
+"""Many runs: plan them, reuse what is there, make the rest."""

@@ -1,0 +1,143 @@
+"""What a comparison is made of: finished runs, read back from their folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recbole_session.config.values import read_yaml_file
+from recbole_session.errors import InputError
+
+CONTEXTS = ("told", "inferred", "withheld")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run whose folder holds its results.
+
+    Attributes
+    ----------
+    name : str
+        The row of the table it belongs to, e.g. ``SessionBERT4Rec [ST, SSE]``; runs that differ in their seed
+        alone share it.
+    seed : int
+    folder : Path
+    result : Mapping
+        The content of ``result.json``.
+    """
+
+    name: str
+    seed: int
+    folder: Path
+    result: Mapping[str, Any]
+
+    def ranks(self, context: str = "told") -> pd.DataFrame:
+        """Ranks of the test split, a row per user.
+
+        Parameters
+        ----------
+        context : str
+            What the model knew of the next interaction: ``told`` (``ranks.csv``), or, where the context audit
+            has been made, ``inferred`` or ``withheld`` (``ranks-<context>.csv``).
+
+        Returns
+        -------
+        DataFrame
+            Columns ``user_id`` and ``item_id`` (raw tokens, str), and for every candidate set ``rank_<set>``
+            (1 is best) and ``candidates_<set>``.
+        """
+        file = "ranks.csv" if context == "told" else f"ranks-{context}.csv"
+        return pd.read_csv(self.folder / file, dtype={"user_id": str, "item_id": str}, keep_default_na=False)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs to be compared.
+
+    Attributes
+    ----------
+    name : str
+        Of the preset or the YAML file.
+    dataset : str
+    names : tuple of str
+        Rows of the table, in order.
+    baseline : str
+        One of ``names``, against which the others are tested.
+    runs : tuple of FinishedRun
+    failures : Mapping
+        By ``(name, seed)``: why a run has no result.
+    sweep_key : str or None
+        The key that is swept (Figure 2 of the paper), e.g. ``max_session_segments``.
+    sweep_values : Mapping
+        By row: the value of ``sweep_key``; rows that are not here are drawn as horizontal lines.
+    """
+
+    name: str
+    dataset: str
+    names: tuple[str, ...]
+    baseline: str
+    runs: tuple[FinishedRun, ...]
+    failures: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    sweep_key: str | None = None
+    sweep_values: Mapping[str, float] = field(default_factory=dict)
+
+    def runs_of(self, name: str) -> list[FinishedRun]:
+        """Runs of one row, by seed."""
+        return sorted((run for run in self.runs if run.name == name), key=lambda run: run.seed)
+
+
+def read_run(name: str, folder: Path) -> FinishedRun:
+    """Read the finished run in ``folder`` as one of the row ``name``."""
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return FinishedRun(name, result["seed"], folder, result)
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Read a comparison back from its folder, ``<checkpoint_dir>/<dataset>/comparison-<name>``.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``comparison.yaml`` (the plan, see docs/compare.md) and ``runs.json`` (a list of ``{"row", "seed"}`` with
+        either ``"folder"``, of the run, relative to this one and null before it is made, or ``"failure"``).
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged.
+    """
+    plan = read_yaml_file(folder / "comparison.yaml")
+    path = folder / "runs.json"
+    try:
+        finished, failures = [], {}
+        for entry in json.loads(path.read_text(encoding="utf-8")):
+            place = folder / entry["folder"] if entry.get("folder") else None
+            if place is not None and (place / "result.json").is_file():
+                finished.append(read_run(entry["row"], place))
+            elif "failure" in entry:
+                failures[entry["row"], entry["seed"]] = str(entry["failure"])
+        sweep = plan.get("sweep")
+        return Comparison(
+            name=folder.resolve().name.removeprefix("comparison-"),
+            dataset=folder.resolve().parent.name,
+            names=tuple(row["name"] for row in plan["runs"]),
+            baseline=plan["baseline"],
+            runs=tuple(finished),
+            failures=dict(sorted(failures.items())),
+            sweep_key=sweep,
+            sweep_values={row["name"]: row[sweep] for row in plan["runs"] if sweep in row},
+        )
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; name the folder of a comparison, or run folders"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{folder} holds no whole comparison ({reason}); run `recbole-session compare` again"
+        ) from error

@@ -1,0 +1,209 @@
+"""`SessionConfig`: RecBole's Config with the plug-in's defaults, and with every key and value checked."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import recbole
+import torch
+from recbole.config import Config
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from recbole.utils.argument_list import (
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    training_arguments,
+)
+
+from recbole_session.compat import import_recbole_models
+from recbole_session.config.rules import NESTED_KEYS, check_combination, check_value, nearest
+from recbole_session.config.values import deep_merge, dump_yaml, parse_command_line, plain, read_yaml_file
+from recbole_session.errors import InputError
+from recbole_session.model import Pop, SessionBERT4Rec
+
+PROPERTIES = Path(__file__).with_name("properties")
+
+# Models of RecBole that need what this plug-in does not load: knowledge graphs, item features, pretraining,
+# labels, or a second sequence with the same target.
+_UNSUPPORTED = {"DIEN", "DIN", "FDSA", "FEARec", "GRU4RecF", "GRU4RecKG", "KSR", "S3Rec", "SASRecF", "RecBoleModel"}
+
+# Keys that RecBole reads and that none of its property files lists.
+_RECBOLE_EXTRA_KEYS = {"encoding", "tail_ratio", "numerical_features", "discretization", "log_wandb", "wandb_project"}
+
+
+def available_models() -> dict[str, type]:
+    """Model classes by name: the plug-in's own, RecBole's sequential models and RecBole's Pop."""
+    models: dict[str, type] = {"SessionBERT4Rec": SessionBERT4Rec, "Pop": Pop}
+    for name, kind in inspect.getmembers(import_recbole_models(), inspect.isclass):
+        if issubclass(kind, SequentialRecommender) and kind is not SequentialRecommender and name not in _UNSUPPORTED:
+            models[name] = kind
+    return models
+
+
+def keys_of_all_models() -> set[str]:
+    """Keys that at least one of the available models reads."""
+    folders = (Path(recbole.__file__).with_name("properties") / "model", PROPERTIES / "model")
+    files = [folder / f"{name}.yaml" for folder in folders for name in available_models()]
+    return {key for file in files if file.is_file() for key in read_yaml_file(file)}
+
+
+def known_keys(defaults: Mapping[str, Any]) -> set[str]:
+    """Keys that a model with these defaults may be given."""
+    known = {"model", "dataset", *_RECBOLE_EXTRA_KEYS, *defaults} - {"MODEL_TYPE"}
+    return known | {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
+
+
+class SessionConfig(Config):
+    """RecBole's `Config`, extended in place: what it holds is read as ``config["key"]``.
+
+    Precedence is RecBole's: its defaults < the plug-in's defaults < files, later over earlier <
+    ``config_dict`` < command line. Values are YAML and are never evaluated as code.
+
+    Parameters
+    ----------
+    model : str or type, optional
+        Name of a model, or a model class; else key ``model``.
+    dataset : str, optional
+        Name of a dataset; else key ``dataset``.
+    config_file_list : sequence of path, optional
+        YAML files.
+    config_dict : Mapping, optional
+        Keys and values; left as they are.
+    command_line : sequence of str
+        Arguments of the form ``--key=value``; ``sys.argv`` is not read.
+
+    Attributes
+    ----------
+    resolved : dict
+        Every key that a user may set with the value in force, plain data; written to ``config.yaml``.
+
+    unused_keys : list of str
+        Keys that were given and that other models read, but not this one.
+
+    Raises
+    ------
+    InputError
+        For an unknown key, model, or value; one sentence.
+    """
+
+    internal_config_dict: dict[str, Any]
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        config_file_list: Sequence[str | Path] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        command_line: Sequence[str] = (),
+    ) -> None:
+        self._command_line = parse_command_line(command_line)
+        self.unused_keys: list[str] = []
+        config_files = self._command_line.pop("config_files", "")
+        if not isinstance(config_files, str):
+            raise InputError("--config_files must be paths separated by blanks")
+        config_files = [*(config_file_list or ()), *config_files.split()]
+        super().__init__(model, dataset, config_files, config_dict)
+
+    def _load_config_files(self, file_list: Sequence[str | Path] | None) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for path in file_list or ():
+            values = deep_merge(values, read_yaml_file(path))
+        return values
+
+    def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
+        return plain(config_dict or {})
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return self._command_line
+
+    def _merge_external_config_dict(self) -> None:
+        values = deep_merge(self.file_config_dict, self.variable_config_dict)
+        self.external_config_dict = deep_merge(values, self.cmd_config_dict)
+
+    def _get_model_and_dataset(self, model: str | type | None, dataset: str | None) -> tuple[str, type, str]:
+        model = model if model is not None else self.external_config_dict.get("model")
+        dataset = dataset if dataset is not None else self.external_config_dict.get("dataset")
+        models = available_models()
+        if model is None:
+            raise InputError(f"no model is named; give --model=NAME, e.g. one of {', '.join(models)}")
+        if not isinstance(model, type) and str(model) not in models:
+            hint = nearest(str(model), models) or f"; allowed: {', '.join(models)}"
+            raise InputError(f"model {model!r} is unknown{hint}")
+        if dataset is None:
+            raise InputError("no dataset is named; give --dataset=NAME, e.g. --dataset=ml-100k")
+        if not isinstance(dataset, str) or Path(dataset).name != dataset or dataset in ("", ".."):
+            raise InputError(f"dataset is {dataset!r}; allowed: the name of a folder in data_path, e.g. ml-100k")
+        model_class = model if isinstance(model, type) else models[model]
+        return model_class.__name__, model_class, dataset
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        recbole_dataset_arguments = list(dataset_arguments)
+        super()._load_internal_config_dict(model, model_class, dataset)
+        dataset_arguments[:] = recbole_dataset_arguments  # RecBole appends to the module's own list
+        for path in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
+            if (PROPERTIES / path).is_file():
+                self.internal_config_dict = deep_merge(self.internal_config_dict, read_yaml_file(PROPERTIES / path))
+        # Models that learn without negatives draw none; RecBole leaves it to the user to say so.
+        loss_type = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
+        if getattr(model_class, "input_type", None) != InputType.PAIRWISE and loss_type != "BPR":
+            self.internal_config_dict["train_neg_sample_args"] = None
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        defaults = self.internal_config_dict
+        self._check_keys(self.external_config_dict, defaults)
+        values = deep_merge(defaults, self.external_config_dict)
+        negatives = values["train_neg_sample_args"]
+        if defaults["train_neg_sample_args"] is None and negatives is not None:
+            raise InputError(f"train_neg_sample_args is {negatives!r}, but {self.model} draws none; leave it out")
+        values["model"], values["dataset"] = self.model, self.dataset
+        values["metrics"] = [values["metrics"]] if isinstance(values["metrics"], str) else values["metrics"]
+        topk = values["topk"] if isinstance(values["topk"], list) else [values["topk"]]
+        check_combination({key: value for key, value in values.items() if key not in self.unused_keys}, topk)
+        # Left out: what RecBole derives from other keys, and the GPU of this machine unless it was asked for.
+        derived = {"MODEL_TYPE", "valid_metric_bigger"} | ({"gpu_id"} - set(self.external_config_dict))
+        self.resolved = {key: copy.deepcopy(value) for key, value in values.items() if key not in derived}
+        return values
+
+    def _check_keys(self, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        """Check names and values of the user's keys, and of the keys within eval_args and the like."""
+        known = known_keys(defaults)
+        for key, value in given.items():
+            if key not in known:
+                known_elsewhere = keys_of_all_models()
+                if not isinstance(key, str) or key not in known_elsewhere:
+                    raise InputError(f"key {key!r} is unknown{nearest(key, known | known_elsewhere)}")
+                # One file may serve several models.
+                self.unused_keys.append(key)
+            check_value(key, value, defaults.get(key))
+            for inner in value if key in NESTED_KEYS and isinstance(value, Mapping) else ():
+                if inner not in NESTED_KEYS[key]:
+                    raise InputError(f"key '{key}.{inner}' is unknown{nearest(str(inner), NESTED_KEYS[key])}")
+                check_value(f"{key}.{inner}", value[inner], None)
+
+    def _set_default_parameters(self) -> None:
+        data_path = self.final_config_dict["data_path"]
+        super()._set_default_parameters()
+        # RecBole replaces data_path for the name ml-100k; here it is a dataset like the others.
+        self.final_config_dict["data_path"] = os.path.join(data_path, self.dataset)  # noqa: PTH118  RecBole wants str
+        self.final_config_dict["model_class"] = self.model_class
+
+    def _init_device(self) -> None:
+        """Choose the device as RecBole does, but leave the environment alone and heed ``use_gpu``."""
+        values = self.final_config_dict
+        values["gpu_id"] = str(values["gpu_id"])
+        if "gpu_id" in self.external_config_dict:
+            os.environ["CUDA_VISIBLE_DEVICES"] = values["gpu_id"]
+        use_gpu = values["use_gpu"] and values["gpu_id"] != "" and torch.cuda.is_available()
+        values["device"] = torch.device("cuda" if use_gpu else "cpu")
+        values["single_spec"] = True
+        values["local_rank"] = 0
+
+    def dump(self) -> str:
+        """YAML text of `resolved`, which ``--config_files`` reads back to the same configuration."""
+        return dump_yaml(self.resolved, sort_keys=True)

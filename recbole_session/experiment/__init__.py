@@ -1,1 +1,0 @@
-"""Many runs: compare, test for significance, report, tune."""

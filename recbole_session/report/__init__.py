@@ -1,0 +1,1 @@
+"""Finished runs in, statistics, tables and pages out."""

@@ -1,0 +1,106 @@
+"""Run folders as a comparison: which of them are one row, and what the rows are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_session.compare.row_settings import one_line
+from recbole_session.compare.runs import Comparison, FinishedRun, read_run
+from recbole_session.config.values import read_yaml_file
+from recbole_session.errors import InputError
+from recbole_session.run.folder import differing_keys
+
+
+def group_runs(folders: Sequence[Path], baseline: str | None = None) -> Comparison:
+    """Make a comparison of finished runs: those that differ in their seed alone are one row.
+
+    A row is called by its model and session features, and by the keys that tell it from a row of the same name.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Run folders, in the order of the rows.
+    baseline : str, optional
+        A row; by default plain ``SessionBERT4Rec []`` where it is there, else the first.
+
+    Raises
+    ------
+    InputError
+        If a folder holds no finished run, two are of different datasets or of one row and seed, or there is no such
+        baseline.
+    """
+    groups: list[tuple[dict[str, Any], list[FinishedRun]]] = []
+    for folder in dict.fromkeys(path.resolve() for path in folders):
+        run, keys = _read(folder)
+        same = [runs for others, runs in groups if _is_one_row(keys, others)]
+        if same:
+            same[0].append(run)
+        else:
+            groups.append((keys, [run]))
+    names = _names([keys for keys, _ in groups])
+    runs = [
+        FinishedRun(name, r.seed, r.folder, r.result) for name, (_, own) in zip(names, groups, strict=True) for r in own
+    ]
+    _check_runs(runs)
+    plain = [name for name in names if name.startswith("SessionBERT4Rec []")]
+    chosen = baseline if baseline is not None else (plain or names)[0]
+    if chosen not in names:
+        raise InputError(f"baseline is {baseline!r}; allowed: {', '.join(map(repr, names))}")
+    return Comparison("runs", runs[0].result["dataset"], tuple(names), chosen, tuple(runs))
+
+
+def _read(folder: Path) -> tuple[FinishedRun, dict[str, Any]]:
+    try:
+        run = read_run("", folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{folder} holds no finished run (no result.json that reads); name the folders of finished runs, or of one "
+            "comparison"
+        ) from error
+    return run, read_yaml_file(folder / "config.yaml")
+
+
+def _is_one_row(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    return ours.keys() == theirs.keys() and differing_keys(ours, theirs) in ([], ["seed"])
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the rows; none is given twice."""
+    plain = [_plain_name(keys) for keys in rows]
+    names = []
+    for place, (name, keys) in enumerate(zip(plain, rows, strict=True)):
+        namesakes = [other for at, other in enumerate(rows) if plain[at] == name and at != place]
+        telling = sorted({key for other in namesakes for key in _telling_keys(keys, other)} - {"seed"})
+        names.append(name + "".join(f", {key}={one_line(keys.get(key))}" for key in telling))
+    return names
+
+
+def _telling_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> set[str]:
+    return set(differing_keys(ours, theirs)) | (ours.keys() ^ theirs.keys())
+
+
+def _plain_name(keys: Mapping[str, Any]) -> str:
+    features = keys.get("session_features")
+    return str(keys["model"]) if features is None else f"{keys['model']} {one_line(features)}"
+
+
+def _check_runs(runs: Sequence[FinishedRun]) -> None:
+    seen: dict[tuple[str, int], Path] = {}
+    for run in runs:
+        if run.result["dataset"] != runs[0].result["dataset"]:
+            raise InputError(
+                f"{run.folder} is a run on {run.result['dataset']}, {runs[0].folder} on {runs[0].result['dataset']}; "
+                "compare runs on one dataset"
+            )
+        other = seen.setdefault((run.name, run.seed), run.folder)
+        if other != run.folder:
+            raise InputError(
+                f"{run.folder} and {other} are the same run ({run.name}, seed {run.seed}); name one of them"
+            )
+
+
+def is_comparison(folder: Path) -> bool:
+    """Whether ``folder`` is a comparison's, and not a run's."""
+    return (folder / "comparison.yaml").is_file()

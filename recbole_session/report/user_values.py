@@ -1,0 +1,108 @@
+"""Per-user values of every row of a comparison, from the ranks of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recbole_session.compare.runs import Comparison, FinishedRun
+from recbole_session.errors import InputError
+from recbole_session.report.significance import Floats, is_per_user, metric_of_ranks
+
+Column = tuple[str, str]  # candidate set and metric, e.g. ("random", "ndcg@10")
+
+
+@dataclass(frozen=True)
+class UserValues:
+    """Metric values per user.
+
+    Attributes
+    ----------
+    users, items : tuple of str
+        Raw ids of the test users and of their targets, ``[U]``.
+    columns : tuple of Column
+    by_row : dict
+        By row: float64 ``[S, U, C]``, a matrix per seed. Rows without results are missing.
+    """
+
+    users: tuple[str, ...]
+    items: tuple[str, ...]
+    columns: tuple[Column, ...]
+    by_row: dict[str, Floats]
+
+    def mean_of(self, row: str) -> Floats:
+        """A row's values averaged over its seeds, float64 ``[U, C]``: so every user counts once."""
+        return self.by_row[row].mean(axis=0)
+
+
+def common_columns(runs: Sequence[FinishedRun]) -> list[Column]:
+    """Candidate sets and metrics that all runs have, in the order of the first."""
+    if not runs:
+        return []
+    results = [run.result["test"] for run in runs]
+    return [
+        (candidates, metric)
+        for candidates, metrics in results[0].items()
+        for metric in metrics
+        if all(metric in other.get(candidates, ()) for other in results)
+    ]
+
+
+def rows_with_results(comparison: Comparison) -> list[str]:
+    """Rows with at least one finished run, in the order of the table."""
+    return [name for name in comparison.names if comparison.runs_of(name)]
+
+
+def read_user_values(comparison: Comparison, context: str = "told") -> UserValues:
+    """Per-user values of every row and seed, from the ranks of its runs.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        With at least one finished run.
+    context : str
+        See `FinishedRun.ranks`.
+
+    Raises
+    ------
+    InputError
+        If two runs differ in their test users, targets or numbers of candidates: they cannot be paired then.
+    """
+    columns = [column for column in common_columns(comparison.runs) if is_per_user(column[1])]
+    reference = _ordered_ranks(comparison.runs[0], context)
+    by_row = {}
+    for name in rows_with_results(comparison):
+        of_seeds = []
+        for run in comparison.runs_of(name):
+            ranks = _ordered_ranks(run, context)
+            _check_pairs(reference, ranks, comparison.runs[0].folder, run.folder)
+            values = [metric_of_ranks(ranks[f"rank_{candidates}"].to_numpy(), m) for candidates, m in columns]
+            of_seeds.append(np.stack(values, axis=1) if values else np.empty((len(ranks), 0)))
+        by_row[name] = np.stack(of_seeds)
+    return UserValues(tuple(reference.index), tuple(reference["item_id"]), tuple(columns), by_row)
+
+
+def _ordered_ranks(run: FinishedRun, context: str) -> pd.DataFrame:
+    try:
+        return run.ranks(context).set_index("user_id").sort_index()
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"the ranks of {run.folder} cannot be read ({error}); train this run again") from error
+
+
+def _check_pairs(ours: pd.DataFrame, theirs: pd.DataFrame, our_folder: Path, their_folder: Path) -> None:
+    shared = [name for name in ours if name == "item_id" or (name.startswith("candidates_") and name in theirs)]
+    if not ours.index.equals(theirs.index):
+        what = "test users"
+    else:
+        differing = [name for name in shared if (ours[name] != theirs[name]).any()]
+        if not differing:
+            return
+        what = "targets" if differing[0] == "item_id" else f"numbers of {differing[0].partition('_')[2]} candidates"
+    raise InputError(
+        f"{their_folder} and {our_folder} have different {what}, so their users cannot be compared in pairs; "
+        "compare runs on the same dataset with the same eval_candidates and num_negatives"
+    )

@@ -1,0 +1,160 @@
+"""Run folders: one per run, found again to go on, used by one run at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_session.config.session_config import SessionConfig
+from recbole_session.config.values import read_yaml_file
+from recbole_session.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+# Keys that may differ when a run goes on: they say where, how long and how loudly, not what the numbers are.
+FREE_KEYS = {
+    "data_path",
+    "checkpoint_dir",
+    "checkpoint_interval",
+    "config_files",
+    "epochs",
+    "eval_batch_size",
+    "gpu_id",
+    "log_wandb",
+    "loss_decimal_place",
+    "metric_decimal_place",
+    "show_progress",
+    "state",
+    "stopping_step",
+    "train_time_limit",
+    "use_gpu",
+    "wandb_project",
+    "worker",
+}
+
+
+def make_run_folder(config: SessionConfig) -> Path:
+    """Make ``<checkpoint_dir>/<dataset>/<model>-<date>-<time>``; a number is added where it exists already."""
+    parent = _folder_of_runs(config)
+    name = f"{config['model']}-{datetime.now():%Y%m%d-%H%M%S}"
+    for number in range(1, 1000):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(
+                f"checkpoint_dir {config['checkpoint_dir']!r}: cannot make {folder}: {error.strerror}"
+            ) from error
+        return folder
+    raise InputError(f"{parent} holds 999 runs of this second")
+
+
+def _folder_of_runs(config: SessionConfig) -> Path:
+    return Path(config["checkpoint_dir"]) / config["dataset"]
+
+
+def unfinished_run(folder: Path) -> Path:
+    """Check that ``folder`` holds a run that can go on.
+
+    Raises
+    ------
+    InputError
+        If it is no run folder, or the run is finished.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise InputError(f"resume is {str(folder)!r}; allowed: the folder of a run, which has a config.yaml")
+    if (folder / "result.json").is_file():
+        raise InputError(
+            f"the run in {folder} is finished, its result is in result.json; leave --resume out to start a new one"
+        )
+    return folder
+
+
+def latest_unfinished_run(config: SessionConfig) -> Path:
+    """Return the latest unfinished run of this dataset, model and configuration under ``checkpoint_dir``.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    parent = _folder_of_runs(config)
+    runs = [path.parent for path in parent.glob("*/config.yaml") if not (path.parent / "result.json").is_file()]
+    same = [run for run in runs if not differing_keys(config.resolved, read_yaml_file(run / "config.yaml"))]
+    if not same:
+        raise InputError(
+            f"{parent} holds no unfinished run of {config['model']} with these keys ({len(runs)} with others); "
+            "leave --resume out to start one, or name its folder with --resume=RUN_FOLDER"
+        )
+    return max(same, key=lambda run: (run / "config.yaml").stat().st_mtime_ns)
+
+
+def differing_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Keys that both configurations have, that decide on the numbers, and that differ."""
+    ours = yaml.safe_load(yaml.safe_dump(dict(ours)))  # tuples become lists, as in the file
+    return [key for key in sorted(ours) if key in theirs and key not in FREE_KEYS and ours[key] != theirs[key]]
+
+
+def check_same_configuration(ours: Mapping[str, Any], theirs: Mapping[str, Any], source: Path) -> None:
+    """Refuse to go on with keys that would make it another run.
+
+    Raises
+    ------
+    InputError
+        Naming the first key that differs from ``theirs``, which were read from ``source``.
+    """
+    for key in differing_keys(ours, theirs):
+        raise InputError(
+            f"{key} is {ours[key]!r}, but the run to be resumed has {theirs[key]!r} ({source}); "
+            f"leave --{key} out, or start a new run"
+        )
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder while the block runs; a killed process holds no claim.
+
+    Raises
+    ------
+    InputError
+        If another process has the folder, or it cannot be written to.
+    """
+    try:
+        log = (folder / "run.log").open("ab")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to: {error.strerror}") from error
+    with log:
+        if fcntl is not None:
+            try:
+                # Of the process, not of the open file: worker processes that outlive a kill hold nothing.
+                fcntl.lockf(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"another process is running in {folder}; wait for it, or stop it, before --resume"
+                ) from error
+            except OSError as error:
+                logging.getLogger().warning(f"{folder} cannot be locked ({error.strerror}): start no second run in it")
+        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it saved
+            leftover.unlink(missing_ok=True)
+        yield
+
+
+def command_to_go_on(folder: Path, n_processes: int) -> str:
+    """Command line that resumes the run in ``folder``."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", n_processes))
+    start = "python" if n_processes == 1 else f"torchrun --nproc_per_node={here}"
+    start += "" if here == n_processes else " (and the options for several machines)"
+    return f"{start} run_recbole_session.py --resume={shlex.quote(str(folder))}"

@@ -1,0 +1,107 @@
+"""A trained model out of its run folder, without the dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from recbole_session.config.session_config import SessionConfig
+from recbole_session.data.loaders import evaluation_transform
+from recbole_session.errors import InputError
+from recbole_session.run.checkpoint import read_checkpoint
+from recbole_session.run.vocabulary import Vocabulary, read_vocabulary
+
+# Where RecBole's models keep a vector per user: Caser, HGN, HRM, NPE, SHAN, TransRec; FOSSIL; FPMC.
+_USER_TABLES = ("user_embedding", "user_lambda", "UI_emb")
+
+
+class _Catalogue:
+    """What RecBole's sequential models ask a dataset for when they are built: numbers of users and items."""
+
+    def __init__(self, config: Any, vocabulary: Vocabulary) -> None:
+        self.user_num, self.item_num = vocabulary.n_users, vocabulary.n_items
+        self._numbers = {config["USER_ID_FIELD"]: self.user_num, config["ITEM_ID_FIELD"]: self.item_num}
+        self.field2seqlen = {config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]: config["MAX_ITEM_LIST_LENGTH"]}
+
+    def num(self, field: str) -> int:
+        """Number of users or items, padding included."""
+        return self._numbers[field]
+
+
+def load_model(
+    run_folder: str | Path, model: type | None = None, device: str | torch.device = "cpu"
+) -> tuple[nn.Module, SessionConfig, Vocabulary]:
+    """Build the model of a run with the weights of its best epoch, ready to answer.
+
+    Parameters
+    ----------
+    run_folder : path
+        With ``best.pth`` and ``vocabulary.json``.
+    model : type, optional
+        The model class, if it is none of the project's or RecBole's.
+    device : str or torch.device
+
+    Raises
+    ------
+    InputError
+        If the folder holds no run, or its files do not fit together.
+    """
+    run_folder = Path(run_folder)
+    _check_device(device)
+    path = run_folder / "best.pth"
+    if not path.is_file():
+        raise InputError(f"there is no {path}; name the run folder of a trained model, e.g. saved/ml-100k/SASRec-...")
+    state = read_checkpoint(path)
+    vocabulary = read_vocabulary(run_folder)
+    config = _config_of(state["config"], model, device)
+    evaluation_transform(config)  # for the keys that it adds
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn and thrown away: the caller need not see it
+        network = config["model_class"](config, _Catalogue(config, vocabulary)).to(config["device"])
+    try:
+        network.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        raise InputError(
+            f"{run_folder}: best.pth and vocabulary.json do not fit together ({str(error).splitlines()[-1].strip()}); "
+            "are they of one run?"
+        ) from error
+    others = state["other_parameter"] or {}
+    network.load_other_parameter(
+        {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in others.items()}
+    )
+    _give_new_users_the_mean(network, vocabulary.n_users)
+    return network.eval(), config, vocabulary
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device is {str(device)!r}, which torch cannot use here ({reason}); use cpu") from error
+
+
+def _config_of(values: dict[str, Any], model: type | None, device: str | torch.device) -> SessionConfig:
+    """Return the run's configuration on ``device``; the environment of the process stays as it is."""
+    keys = {key: value for key, value in values.items() if key not in ("model", "dataset", "gpu_id", "use_gpu")}
+    keys["use_gpu"] = torch.device(device).type == "cuda"
+    if "torch_compile" in keys:
+        keys["torch_compile"] = False  # to compile takes longer than many answers
+    config = SessionConfig(model or values["model"], values["dataset"], config_dict=keys)
+    config["device"] = torch.device(device)
+    return config
+
+
+def _give_new_users_the_mean(network: nn.Module, n_users: int) -> None:
+    """Let user 0, who stands for users never seen in training, be the average user.
+
+    Models that learn a vector per user have none for a new one, and RecBole leaves row 0 at its random start
+    where it is no padding row.
+    """
+    for name in _USER_TABLES:
+        table = getattr(network, name, None)
+        if isinstance(table, nn.Embedding) and table.num_embeddings == n_users > 1 and table.padding_idx is None:
+            with torch.no_grad():
+                table.weight[0] = table.weight[1:].mean(0)

@@ -1,0 +1,301 @@
+"""`SessionTrainer`: RecBole's Trainer, with the evaluation, the checkpoints and the processes of this plug-in."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import calculate_valid_score
+from torch import Tensor, nn
+
+from recbole_session.compat import hide_deprecations, tensorboard_in
+from recbole_session.distributed import SharedLoss, mean_over_processes, process_count, process_rank
+from recbole_session.errors import InputError
+from recbole_session.evaluator.ranking_evaluator import RankingEvaluator, SplitRanks
+from recbole_session.run.checkpoint import State, cpu_copy, random_states, set_random_states, write_checkpoint
+
+
+class _TimeIsUp(Exception):
+    """`train_time_limit` has passed."""
+
+
+class SessionTrainer(Trainer):
+    """RecBole's training loop over any of its sequential models and ours.
+
+    Parameters
+    ----------
+    config : SessionConfig
+    model : nn.Module
+    evaluator : RankingEvaluator
+    run_folder : Path
+        Takes the checkpoints ``best.pth`` and ``last.pth`` and the TensorBoard events.
+    checksum : str
+        Of the dataset; goes into the checkpoints, see `checkpoint.dataset_checksum`.
+
+    Attributes
+    ----------
+    best_epoch : int
+        Epoch of ``best.pth``, from 0.
+    epochs_run : int
+        Epochs trained.
+    train_seconds : float
+        Time spent in training epochs, validation left out.
+    saved_epochs : int
+        Epochs trained when ``last.pth`` was written; 0 where it is not there yet.
+    validation_hook : callable or None
+        Called after each validation with the number of epochs trained and the score; what it raises ends training.
+    """
+
+    best_valid_score: float
+    validation_hook: Callable[[int, float], None] | None = None
+
+    def __init__(
+        self, config: Any, model: nn.Module, evaluator: RankingEvaluator, run_folder: Path, checksum: str
+    ) -> None:
+        hide_deprecations()
+        with tensorboard_in(run_folder / "tensorboard" if process_rank() == 0 else None):
+            super().__init__(config, model)
+        self.run_folder = run_folder
+        self.saved_model_file = str(run_folder / "best.pth")
+        self.ranking_evaluator = evaluator
+        self.best_epoch = -1
+        self.epochs_run = 0
+        self.train_seconds = 0.0
+        self.saved_epochs = 0
+        self._identity = {
+            "model": type(model).__name__,
+            "dataset": config["dataset"],
+            "dataset_checksum": checksum,
+            "config": config.resolved,
+        }
+        self._best: State = {}
+        self._unsaved: State | None = None
+        self._finished = False
+        self._last_write = time.monotonic()
+        self._step = 0
+        self._shared_loss = SharedLoss(model, self.device) if process_count() > 1 else None
+
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        """RecBole's optimizer; Adam and AdamW update all weights in one fused pass over memory."""
+        optimizer = super()._build_optimizer(**kwargs)
+        if not isinstance(optimizer, torch.optim.Adam):  # which AdamW is one of
+            return optimizer
+        groups = [{**group, "fused": True} for group in optimizer.param_groups]
+        return type(optimizer)(groups, fused=True)
+
+    def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **kwargs: Any) -> tuple[float, Any]:
+        """Train as RecBole does, and stop before an epoch when ``train_time_limit`` has passed.
+
+        However training ends, ``last.pth`` then holds the last epoch that was finished.
+        """
+        if not self._finished:
+            try:
+                with naming_what_to_lower(self.config, ("train_batch_size", "MAX_ITEM_LIST_LENGTH"), "start a new run"):
+                    self._fit(train_data, valid_data, *args, **kwargs)
+            except BaseException:
+                self.tensorboard.close()
+                self._write_last()
+                raise
+            self._finished = True
+            self._unsaved = self._state(train_data)
+            self._write_last()
+        self.tensorboard.close()
+        return self.best_valid_score, self.best_valid_result
+
+    def _fit(self, train_data: Any, valid_data: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().fit(train_data, valid_data, *args, **kwargs)
+        except _TimeIsUp:
+            self.logger.info(f"train_time_limit of {self.config['train_time_limit']} s reached")
+            if valid_data and self.epochs_run % self.eval_step:
+                self._keep_if_best(valid_data)
+
+    def _keep_if_best(self, valid_data: Any) -> None:
+        """Validate the epochs trained since the last validation."""
+        score, result = self._valid_epoch(valid_data)
+        if (score >= self.best_valid_score) == self.valid_metric_bigger:
+            self.best_valid_score, self.best_valid_result = score, result
+            self._save_checkpoint(self.epochs_run - 1)
+
+    def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
+        if self.epochs_run:
+            # Here, and nowhere else in RecBole's loop, the epoch before is over with its validation and counters.
+            self._unsaved = self._state(train_data)
+            if time.monotonic() - self._last_write >= self.config["checkpoint_interval"]:
+                self._write_last()
+        self._stop_if_time_is_up()
+        start = time.perf_counter()
+        self._step = 0
+        if self._shared_loss is not None:
+            self._shared_loss.start_epoch(self.config["seed"], epoch_idx)
+            kwargs["loss_func"] = self._shared_loss
+        with autocast_to(self.device.type, getattr(torch, self.config["amp_dtype"].lower())):
+            losses = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+        are_finite = torch.stack([torch.isfinite(parameter).all() for parameter in self.model.parameters()])
+        if not are_finite.all():  # looked at once: on a GPU every look waits
+            raise self._not_a_number("the weights are")
+        self.train_seconds += time.perf_counter() - start
+        self.epochs_run += 1
+        return self._mean_losses(losses)
+
+    def _stop_if_time_is_up(self) -> None:
+        """Stop all processes at the same epoch, by the mean of their clocks."""
+        limit = self.config["train_time_limit"]
+        if limit is None:
+            return
+        seconds = mean_over_processes(torch.tensor(self.train_seconds, dtype=torch.float64, device=self.device))
+        if float(seconds) >= limit:
+            raise _TimeIsUp
+
+    def _mean_losses(self, losses: Any) -> Any:
+        """Losses of an epoch over all processes, a number or a tuple of them."""
+        if self._shared_loss is None:
+            return losses
+        means = mean_over_processes(torch.tensor(losses, dtype=torch.float64, device=self.device)).tolist()
+        return tuple(means) if isinstance(means, list) else means
+
+    def _check_nan(self, loss: Tensor) -> None:
+        """Stop at the first loss that is no number; RecBole calls this at every step."""
+        self._step += 1
+        if not math.isfinite(mean_over_processes(loss).item()):
+            raise self._not_a_number("the training loss is")
+
+    def _not_a_number(self, what: str) -> InputError:
+        kept = f"{self.saved_model_file} keeps the best epoch, {self.best_epoch}" if self._best else "nothing was saved"
+        if self.config["enable_scaler"]:  # which config_rules.check_combination does not let go with clip_grad_norm
+            other = "use amp_dtype=bfloat16 without enable_scaler"
+        else:
+            other = "set clip_grad_norm={max_norm: 1}"
+        return InputError(
+            f"{what} not finite after step {self._step} of epoch {self.epochs_run}, training stopped; {kept}; lower "
+            f"learning_rate ({self.config['learning_rate']}) or {other}, and start a new run"
+        )
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, dict[str, float]]:
+        """Score the model by ``valid_metric`` among ``valid_candidates``."""
+        candidates = self.config["valid_candidates"]
+        metrics = self._rank(valid_data, [candidates]).metrics[candidates]
+        score = calculate_valid_score(metrics, self.valid_metric)
+        if self.validation_hook is not None:
+            self.validation_hook(self.epochs_run, score)
+        return score, metrics
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """Keep the weights as the best ones, in memory and in ``best.pth``."""
+        self.best_epoch = epoch
+        self._best = cpu_copy({"state_dict": self.model.state_dict(), "other_parameter": self.model.other_parameter()})
+        self._write_best()
+
+    def _write_best(self) -> None:
+        if process_rank() == 0:
+            score = float(self.best_valid_score)
+            state = {**self._identity, "epoch": self.best_epoch, "best_valid_score": score, **self._best}
+            write_checkpoint(Path(self.saved_model_file), cpu_copy(state))
+
+    def _state(self, train_data: Any) -> State:
+        """All that the next epoch depends on, copied."""
+        return cpu_copy(
+            {
+                **self._identity,
+                "epochs_run": self.epochs_run,
+                "finished": self._finished,
+                "train_seconds": self.train_seconds,
+                "cur_step": self.cur_step,
+                "best_epoch": self.best_epoch,
+                "best_valid_score": self.best_valid_score,
+                "best_valid_result": self.best_valid_result,
+                "state_dict": self.model.state_dict(),
+                "other_parameter": self.model.other_parameter(),
+                "optimizer": self.optimizer.state_dict(),
+                "random": random_states(train_data, self.device),
+            }
+        ) | {"best": self._best}
+
+    def _write_last(self) -> None:
+        """Write the state of the last finished epoch, if it is not in ``last.pth`` already."""
+        state = self._unsaved
+        if state is None:
+            return
+        try:
+            if process_rank() == 0:
+                write_checkpoint(self.run_folder / "last.pth", state)
+        except InputError:  # not tried again; after a signal that broke into the writing it is
+            self._unsaved = None
+            raise
+        self._unsaved = None
+        self.saved_epochs = state["epochs_run"]
+        self._last_write = time.monotonic()
+
+    def go_on_from(self, state: State, train_data: Any) -> None:
+        """Put the content of a ``last.pth`` in force; call it right before `fit`."""
+        self.start_epoch = self.epochs_run = self.saved_epochs = state["epochs_run"]
+        for name in ("train_seconds", "cur_step", "best_epoch", "best_valid_score", "best_valid_result"):
+            setattr(self, name, state[name])
+        self._finished = state["finished"]
+        self._best = state["best"]
+        if self._best:
+            self._write_best()  # it may be from an epoch after last.pth, or missing
+        self._load(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        set_random_states(state["random"], train_data, self.device)
+
+    def _load(self, weights: State) -> None:
+        """Put weights into the model."""
+        self.model.load_state_dict(weights["state_dict"])
+        self.model.load_other_parameter(
+            {
+                name: value.to(self.device) if isinstance(value, Tensor) else value
+                for name, value in weights["other_parameter"].items()
+            }
+        )
+
+    def evaluate(
+        self,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: None = None,
+        show_progress: bool = False,
+    ) -> SplitRanks:
+        """Rank the targets of a split in every candidate set, with the best epoch's weights."""
+        if load_best_model:
+            self._load(self._best)
+        return self._rank(eval_data, list(self.ranking_evaluator.negatives))
+
+    def _rank(self, eval_data: Any, candidate_sets: list[str]) -> SplitRanks:
+        with naming_what_to_lower(self.config, ("eval_batch_size",), f"go on with --resume={self.run_folder}"):
+            return self.ranking_evaluator.evaluate(self.model, eval_data, self.device, candidate_sets)
+
+
+@contextmanager
+def autocast_to(device_type: str, dtype: torch.dtype) -> Iterator[None]:
+    """Let RecBole's autocast (``enable_amp``) compute in ``dtype`` while the block runs; a GPU's default is float16."""
+    before = torch.get_autocast_dtype(device_type)
+    torch.set_autocast_dtype(device_type, dtype)
+    try:
+        yield
+    finally:
+        torch.set_autocast_dtype(device_type, before)
+
+
+@contextmanager
+def naming_what_to_lower(config: Mapping[str, Any], keys: tuple[str, ...], then: str) -> Iterator[None]:
+    """Turn running out of memory within the block into an `InputError` that names ``keys`` and what to do then."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        told = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # by torch, CUDA and its libraries
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in told)
+        if not full:
+            raise
+        advice = " or ".join(f"{key} ({config[key]})" for key in keys)
+        message = f"out of memory on {config['device']}; lower {advice} and {then}"
+        if process_rank():
+            logging.getLogger().error(message)  # the first process may never hear of it
+        raise InputError(message) from error

@@ -1,0 +1,280 @@
+"""Comparisons in real processes: reuse, kills, failures, workers."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recbole_session.cli import main
+from recbole_session.run.training import run_session
+from tests.compare.comparisons import (
+    PLAN,
+    ROWS,
+    arguments,
+    install_report,
+    read_entries,
+    read_table,
+    read_tables,
+    run_folders,
+)
+from tests.conftest import WriteDataset, random_rows
+from tests.processes import CONTEXT, keys_of
+
+
+@pytest.fixture(autouse=True)
+def toy(write_dataset: WriteDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset(random_rows(n_users=20, n_items=100))
+    monkeypatch.setitem(sys.modules, "recbole_session.report.report", None)
+    install_report()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("recbole_session.compare.processes.threads_per_worker", lambda n: 1)
+    monkeypatch.setattr("recbole_session.compare.comparing.threads_per_worker", lambda n: 1)
+
+
+def other_base(tmp_path: Path, name: str) -> Path:
+    """Return a folder of its own for runs on the same data."""
+    base = tmp_path / name
+    base.mkdir()
+    (base / "data").symlink_to(tmp_path / "data")
+    return base
+
+
+def _compare(argv: list[str], log: Path) -> None:
+    """Run the command in this process, its output going to ``log``."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    install_report()
+    from recbole_session.compare import comparing
+
+    comparing.threads_per_worker = lambda n: 1  # type: ignore[assignment]
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        sys.stdout = sys.stderr = file
+        code = main(argv)
+        file.flush()
+    os._exit(code)
+
+
+def test_killed_and_started_again_gives_the_same_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "recbole_session.report.report")  # the real one, not the stand-in
+    keys = {"epochs": 15}
+    assert main(arguments(tmp_path, **keys)) == 0
+    whole = read_tables(tmp_path)
+    assert all(row.encode() in whole["table.csv"] for row in ROWS)
+    killed = other_base(tmp_path, "killed")
+    argv = arguments(killed, **keys)
+    process = CONTEXT.Process(target=_compare, args=(argv, killed / "log"))
+    process.start()
+    # In the middle of the second run, which has dropout and thus random states to restore.
+    while not (len(run_folders(killed)) == 2 and (run_folders(killed)[1] / "last.pth").exists()):
+        assert process.is_alive(), (killed / "log").read_text()
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert sum((folder / "result.json").exists() for folder in run_folders(killed)) == 1
+    before = {folder: (folder / "config.yaml").stat().st_mtime_ns for folder in run_folders(killed)}
+    capsys.readouterr()
+    assert main(argv) == 0
+    assert "1 of 4 runs are there already, 3 to be made (1 begun)" in capsys.readouterr().out
+    assert read_tables(killed) == whole
+    assert len(run_folders(killed)) == 4  # the run that was killed went on in its folder
+    assert all(folder.joinpath("config.yaml").stat().st_mtime_ns == time_ for folder, time_ in before.items())
+
+
+def test_a_signal_saves_and_tells_the_command_to_go_on(tmp_path: Path) -> None:
+    argv = arguments(tmp_path, epochs=3000, stopping_step=3000)
+    process = CONTEXT.Process(target=_compare, args=(argv, tmp_path / "log"))
+    process.start()
+    while not (run_folders(tmp_path) and (run_folders(tmp_path)[0] / "last.pth").exists()):
+        assert process.is_alive(), (tmp_path / "log").read_text()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(30)
+    assert process.exitcode == 143
+    last = (tmp_path / "log").read_text().splitlines()[-1]
+    assert last.startswith("recbole-session: SIGTERM received: what was computed is saved; go on with: recbole-session")
+    assert f"--plan={tmp_path / 'mine.yaml'}" in last
+    assert not (run_folders(tmp_path)[0] / "result.json").exists()
+    assert not list(run_folders(tmp_path)[0].glob(".*"))
+
+
+def test_what_is_there_is_reused_wherever_it_lies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run made by hand, with keys that do not decide on its numbers given otherwise, counts."""
+    keys = {**keys_of(tmp_path), "session_features": [], "seed": 2021, "eval_batch_size": 7}
+    del keys["hidden_dropout_prob"]
+    by_hand = Path(run_session("SessionBERT4Rec", "toy", config_dict=keys)["run_folder"])
+    (by_hand.parent / "older").mkdir()
+    by_hand.rename(by_hand.parent / "older" / "mine")
+    assert main(arguments(tmp_path)) == 0
+    assert "1 of 4 runs are there already, 3 to be made" in capsys.readouterr().out
+    entries = {(entry["row"], entry["seed"]): entry["folder"] for entry in read_entries(tmp_path)}
+    assert list(entries) == [(row, seed) for row in ROWS for seed in (2020, 2021)]
+    assert entries["plain", 2021] == "../older/mine"
+    assert (tmp_path / "saved/toy/comparison-mine" / entries["plain", 2021] / "result.json").is_file()
+    table = read_table(tmp_path)
+    # All of it again: nothing is left to do, and nothing changes.
+    monkeypatch.setattr("recbole_session.compare.comparing.run_one", None)
+    assert main(arguments(tmp_path)) == 0
+    assert "4 of 4 runs are there already, 0 to be made" in capsys.readouterr().out
+    assert read_table(tmp_path) == table
+
+
+def summary(capsys: pytest.CaptureFixture[str]) -> str:
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "are there already" in line]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("keys", "reused"),
+    [
+        ({"checkpoint_interval": 5, "show_progress": False}, True),
+        ({"epochs": 3}, False),
+        ({"stopping_step": 3}, False),
+        ({"learning_rate": 0.01}, False),
+        ({"negatives_seed": 1}, False),
+    ],
+)
+def test_which_keys_decide(
+    keys: dict[str, object],
+    reused: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = "seeds: 1\nruns:\n- {model: Pop}\n"
+    pop = ["compare", "--dataset=toy", "--no_context", *arguments(tmp_path, plan=plan)[2:3]]
+    places = [f"--data_path={tmp_path / 'data'}", f"--checkpoint_dir={tmp_path / 'saved'}", "--num_negatives=10"]
+    assert main([*pop, *places]) == 0
+    capsys.readouterr()
+    assert main([*pop, *places, *(f"--{key}={value}" for key, value in keys.items())]) == 0
+    assert summary(capsys).split(": ")[1] == f"{int(reused)} of 1 runs are there already, {int(not reused)} to be made"
+
+
+def test_changed_data_are_not_reused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], write_dataset: WriteDataset
+) -> None:
+    plan = "seeds: [3]\nruns:\n- {model: SessionBERT4Rec}\n"
+    assert main(arguments(tmp_path, plan=plan)) == 0
+    table = read_table(tmp_path)
+    # An older run has its checksum in best.pth alone.
+    (folder,) = run_folders(tmp_path)
+    result = json.loads((folder / "result.json").read_text())
+    del result["dataset_checksum"]
+    (folder / "result.json").write_text(json.dumps(result))
+    capsys.readouterr()
+    assert main(arguments(tmp_path, plan=plan)) == 0
+    assert "1 of 1 runs are there already" in capsys.readouterr().out
+    write_dataset([*random_rows(n_users=20, n_items=100)[:-1], ("u1", "i1", 7)])
+    assert main(arguments(tmp_path, plan=plan)) == 0
+    assert "0 of 1 runs are there already, 1 to be made" in capsys.readouterr().out
+    assert read_table(tmp_path) != table
+
+
+def test_a_failure_is_told_in_its_row_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = PLAN + "- {name: wild, model: SessionBERT4Rec, session_features: [], learning_rate: 1.0e+30}\n"
+    assert main(arguments(tmp_path, "--seeds=[1]", plan=plan)) == 0
+    out = capsys.readouterr().out
+    assert "FAILED: wild, seed 1: the " in out and "not finite after step" in out
+    assert len(read_table(tmp_path).splitlines()) == 3
+    wild = read_entries(tmp_path)[2]
+    assert wild["row"] == "wild" and "not finite" in wild["failure"] and "folder" not in wild
+    assert "not finite" in (tmp_path / "saved/toy/comparison-mine/failures.log").read_text()
+
+
+def test_without_one_success_there_is_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = "seeds: 1\nruns:\n- {name: wild, model: SessionBERT4Rec, learning_rate: 1.0e+30}\n"
+    assert main(arguments(tmp_path, plan=plan)) == 2
+    assert "no run succeeded, so there is no table; the first, wild, seed 2020, failed" in capsys.readouterr().err
+
+
+def test_workers_do_not_change_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(tmp_path)) == 0
+    other = other_base(tmp_path, "other")
+    assert main(arguments(other, "--workers=3")) == 0
+    assert read_table(other) == read_table(tmp_path)
+    plan = yaml.safe_load((other / "saved/toy/comparison-mine/comparison.yaml").read_text())
+    assert [run["name"] for run in plan["runs"]] == list(ROWS)
+    assert plan["seeds"] == [2020, 2021]
+
+
+def test_more_workers_than_memory_allows_are_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recbole_session.compare.memory.available_bytes", lambda: 3 * 2**30)
+    assert main(arguments(tmp_path, "--workers=50", "--seeds=30")) == 2
+    error = capsys.readouterr().err
+    assert "workers is 50, and a run takes 0." in error and "GiB that are free; allowed: up to " in error
+    assert not (tmp_path / "saved").exists()
+
+
+def test_the_written_plan_is_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """comparison.yaml, given as --plan, is the same comparison: every run of it is reused."""
+    assert main(arguments(tmp_path, "--seeds=1", learning_rate=0.01)) == 0
+    table = read_table(tmp_path)
+    written = tmp_path / "saved/toy/comparison-mine/comparison.yaml"
+    capsys.readouterr()
+    assert main(["compare", "--dataset=toy", f"--plan={written}", "--no_context"]) == 0
+    assert "2 of 2 runs are there already, 0 to be made" in capsys.readouterr().out
+    assert read_table(tmp_path, "comparison") == table
+
+
+def test_a_run_in_another_process_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its result is then taken: one folder in the end, and not two."""
+    from tests.processes import arguments as run_arguments
+    from tests.processes import start
+
+    plan = "seeds: [2020]\nruns:\n- {model: SASRec}\n"
+    keys = keys_of(tmp_path, "SASRec", epochs=60, stopping_step=60)
+    process = start(run_arguments("SASRec", keys), tmp_path / "stderr")
+    while not any((tmp_path / "saved").glob("toy/*/last.pth")):
+        assert process.is_alive()
+        time.sleep(0.005)
+    given = [f"--{key}={json.dumps(value)}" for key, value in keys.items()]
+    (tmp_path / "mine.yaml").write_text(plan)
+    assert main(["compare", "--dataset=toy", f"--plan={tmp_path / 'mine.yaml'}", "--no_context", *given]) == 0
+    process.join()
+    assert process.exitcode == 0
+    (folder,) = run_folders(tmp_path)
+    assert len((folder / "run.log").read_text().split("run folder:")) == 2
+
+
+def test_the_audit_comes_after_the_run_and_cannot_break_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from recbole_session.compare import worker
+
+    calls = []
+
+    def audit(folder: Path) -> None:
+        calls.append(folder)
+        (folder / "context.json").write_text("{}")
+
+    module = type(sys)("recbole_session.run.audit")
+    module.audit_run = audit  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    keys = keys_of(tmp_path)
+    folder, failure = worker.run_one("toy", {**keys, "model": "SessionBERT4Rec"}, None, True)
+    assert (calls, failure) == ([Path(folder)], None)
+    assert worker.run_one("toy", {**keys, "model": "SessionBERT4Rec"}, folder, False) == (folder, None)
+    assert len(calls) == 1
+    (Path(folder) / "context.json").unlink()
+    module.audit_run = lambda folder: 1 / 0  # type: ignore[attr-defined]
+    assert worker.run_one("toy", {}, folder, True) == (folder, "ZeroDivisionError: division by zero")
+
+
+def test_settings_are_those_of_all_rows_and_of_each(tmp_path: Path) -> None:
+    assert main(arguments(tmp_path, "--seeds=1", "--baseline=" + ROWS[1], epochs=2, hidden_dropout_prob=0.2)) == 0
+    settings = json.loads((tmp_path / "saved/toy/comparison-mine/settings.json").read_text())
+    assert settings["keys"]["epochs"] == 2
+    plain, other = settings["runs"]
+    assert plain == {"name": "plain", "model": "SessionBERT4Rec", "session_features": []}
+    assert (other["name"], other["hidden_dropout_prob"]) == (ROWS[1], 0.2)  # the command line is over all
+    for folder in run_folders(tmp_path):
+        assert yaml.safe_load((folder / "config.yaml").read_text())["hidden_dropout_prob"] == 0.2

@@ -1,0 +1,69 @@
+"""The experiment files that users start from, and the commands of the README."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from recbole_session.config.session_config import PROPERTIES, SessionConfig
+from recbole_session.config.values import read_yaml_file
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Dataset -> L, mask p, heads, m, d_T, batch, epochs, patience of the paper.
+PAPER = {
+    "ml-1m": (200, 0.2, 2, 3, 16, 128, 800, 400),
+    "ml-20m": (100, 0.2, 4, 5, 64, 256, 400, 200),
+    "steam": (15, 0.15, 2, 5, 32, 2048, 800, 400),
+}
+KEYS = "MAX_ITEM_LIST_LENGTH mask_ratio n_heads max_session_segments temporal_dim train_batch_size epochs stopping_step"
+
+
+@pytest.mark.parametrize("dataset", PAPER)
+def test_paper_settings(dataset: str) -> None:
+    config = SessionConfig("SessionBERT4Rec", dataset, [ROOT / "configs" / "paper" / f"{dataset}.yaml"])
+    assert tuple(config[key] for key in KEYS.split()) == PAPER[dataset]
+    assert (config["hidden_size"], config["n_layers"], config["inner_size"]) == (256, 4, 1024)
+    assert (config["hidden_dropout_prob"], config["attn_dropout_prob"], config["ft_ratio"]) == (0.2, 0.2, 0)
+    assert (config["learner"], config["learning_rate"], config["weight_decay"]) == ("adamw", 0.001, 0.05)
+    assert (config["valid_metric"], config["valid_candidates"]) == ("NDCG@10", "random")
+    assert not config.unused_keys
+
+
+def test_small_is_the_defaults() -> None:
+    small = read_yaml_file(ROOT / "configs" / "small.yaml")
+    defaults = read_yaml_file(PROPERTIES / "model" / "SessionBERT4Rec.yaml")
+    del defaults["layer_norm_eps"]
+    assert small == defaults
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"^```\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("python run_recbole_session.py")]
+
+
+def test_readme_has_commands() -> None:
+    assert len(readme_commands()) >= 4
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_readme_commands_name_keys_and_models_that_exist(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = shlex.split(command)[2:]
+    monkeypatch.chdir(ROOT)
+    config = SessionConfig(command_line=[argument.replace(" other.yaml", "") for argument in arguments])
+    assert config["epochs"] >= 1
+
+
+def test_readme_lists_the_defaults_that_are_in_force() -> None:
+    config = SessionConfig("SessionBERT4Rec", "ml-100k")
+    table = README.split("## Keys")[1].split("All defaults")[0]
+    rows = re.findall(r"^\| (`.*?`) \| (.*?) \|", table, flags=re.MULTILINE)
+    assert len(rows) >= 12
+    for names, values in rows:
+        keys = re.findall(r"`(\w+)`", names)
+        written = [value.strip().strip("`") for value in re.split(r",(?![^\[]*\])", values)]
+        for key, value in zip(keys, written, strict=True):
+            in_force = config.resolved[key]
+            expected = "~" if in_force is None else str(in_force).replace("'", "")
+            assert value == expected, key

@@ -1,0 +1,308 @@
+"""Runs that are stopped, killed or broken, and go on to the same result."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_session.errors import InputError
+from recbole_session.interrupts import Interrupted, signals_raise
+from recbole_session.run.trainer import SessionTrainer
+from recbole_session.run.training import main, run_session
+from tests.conftest import WriteDataset, random_rows
+from tests.processes import CONTEXT, arguments, assert_same_weights, keys_of, only_run, outcome, start
+
+N_KILLS = int(os.environ.get("RECBOLE_SESSION_KILLS", "3"))
+
+
+@pytest.fixture(autouse=True)
+def toy(write_dataset: WriteDataset, one_thread: None) -> None:
+    write_dataset(random_rows(n_users=20, n_items=100))
+
+
+def uninterrupted(tmp_path: Path, model: str, **keys: object) -> Path:
+    values = keys_of(tmp_path, model, **keys) | {"checkpoint_dir": str(tmp_path / "whole" / "saved")}
+    run_session(model, "toy", config_dict=values)
+    return only_run(tmp_path / "whole")
+
+
+def break_in(monkeypatch: pytest.MonkeyPatch, epoch: int, error: BaseException) -> None:
+    """Let a training step in the middle of ``epoch`` raise ``error``."""
+    check = SessionTrainer._check_nan
+
+    def broken(self: SessionTrainer, loss: torch.Tensor) -> None:
+        check(self, loss)
+        if self.epochs_run == epoch and self._step == 2:
+            raise error
+
+    monkeypatch.setattr(SessionTrainer, "_check_nan", broken)
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [
+        ("SessionBERT4Rec", {"hidden_dropout_prob": 0.3, "attn_dropout_prob": 0.2}),
+        ("SASRec", {"checkpoint_interval": 1000}),
+        ("SASRec", {"loss_type": "BPR", "worker": 1}),
+        ("BERT4Rec", {}),
+        ("GRU4Rec", {}),
+        ("Pop", {"epochs": 6, "eval_step": 2}),
+    ],
+)
+def test_a_broken_run_goes_on_to_the_same_bits(
+    model: str, keys: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = uninterrupted(tmp_path, model, **keys)
+    values = keys_of(tmp_path, model, **keys)
+    with monkeypatch.context() as context:
+        break_in(context, 3, RuntimeError("broken"))
+        with pytest.raises(RuntimeError, match="broken"):
+            run_session(model, "toy", config_dict=values)
+    folder = only_run(tmp_path)
+    assert torch.load(folder / "last.pth", weights_only=True)["epochs_run"] == 3
+    for state in (torch.manual_seed, np.random.seed):
+        state(99)  # whatever the process did before must not matter
+    result = run_session(resume=folder)
+    assert result["run_folder"] == str(folder)
+    assert outcome(folder) == outcome(whole)
+    for name in ("best.pth", "last.pth"):
+        assert_same_weights(folder / name, whole / name)
+
+
+@pytest.mark.parametrize("attempt", range(N_KILLS))
+def test_killed_at_a_random_moment_and_resumed(attempt: int, tmp_path: Path) -> None:
+    """RECBOLE_SESSION_KILLS=20 kills twenty runs instead of three."""
+    keys = {"hidden_dropout_prob": 0.1, "epochs": 12}
+    whole = uninterrupted(tmp_path, "SessionBERT4Rec", **keys)
+    log = (whole / "run.log").read_text(encoding="utf-8")
+    begin, end = (
+        re.findall(pattern, log)[-1] for pattern in (r":([0-9,]+) INFO epoch 0 training", r":([0-9,]+) INFO results")
+    )
+    seconds = (float(end.replace(",", ".")) - float(begin.replace(",", "."))) % 60
+    process = start(arguments("SessionBERT4Rec", keys_of(tmp_path, **keys)))
+    # A fresh process spends its first second on imports: the clock starts when the first epoch is over.
+    while not any("epoch 0 training" in log.read_text() for log in tmp_path.glob("saved/toy/*/run.log")):
+        assert process.is_alive()
+        time.sleep(0.001)
+    time.sleep(np.random.default_rng(attempt).uniform(0, seconds))
+    process.kill()
+    process.join()
+    folder = only_run(tmp_path)
+    if not (folder / "result.json").exists():
+        run_session("SessionBERT4Rec", "toy", config_dict=keys_of(tmp_path, **keys), resume=True)
+    assert outcome(folder) == outcome(whole)
+    assert not list(folder.glob(".*"))
+
+
+def _killed_while_saving(values: dict[str, object], number: int, renamed: bool) -> None:
+    """Kill this process within, or right after, its ``number``-th write of a checkpoint."""
+    torch.set_num_threads(1)
+    from recbole_session import files
+    from recbole_session.run import checkpoint
+
+    writes = []
+    save, sync = checkpoint.torch.save, files.os.fsync
+
+    def half(state: object, path: Path) -> None:
+        save(state, path)
+        writes.append(path)
+        if len(writes) == number and not renamed:
+            os.truncate(path, path.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def synced(descriptor: int) -> None:
+        sync(descriptor)
+        if len(writes) == number and renamed:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint.torch.save, files.os.fsync = half, synced
+    run_session("SASRec", "toy", config_dict=values)
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_killed_in_the_moment_of_saving(renamed: bool, tmp_path: Path) -> None:
+    """Every write of a run is cut in half, or is complete and not renamed yet; best.pth and last.pth alike."""
+    whole = uninterrupted(tmp_path, "SASRec", epochs=3, eval_step=1)
+    for number in (1, 2, 3, 4):
+        base = tmp_path / f"{number}"
+        values = keys_of(tmp_path, "SASRec", epochs=3, eval_step=1) | {"checkpoint_dir": str(base / "saved")}
+        process = CONTEXT.Process(target=_killed_while_saving, args=(values, number, renamed))
+        process.start()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        folder = only_run(base)
+        assert list(folder.glob(".*.tmp"))
+        run_session(resume=folder)
+        assert outcome(folder) == outcome(whole)
+        assert not list(folder.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_tells_the_command_to_go_on(number: int, code: int, tmp_path: Path) -> None:
+    keys = {"epochs": 15, "checkpoint_interval": 1000}
+    whole = uninterrupted(tmp_path, "SASRec", **keys)
+    process = start(arguments("SASRec", keys_of(tmp_path, "SASRec", **keys)), tmp_path / "stderr")
+    while "epoch 2 training" not in ((tmp_path / "stderr").read_text() if (tmp_path / "stderr").exists() else ""):
+        assert process.is_alive()
+        time.sleep(0.005)
+    os.kill(process.pid, number)
+    process.join(30)
+    assert process.exitcode == code
+    last = (tmp_path / "stderr").read_text().splitlines()[-1]
+    folder = only_run(tmp_path)
+    epochs = torch.load(folder / "last.pth", weights_only=True)["epochs_run"]
+    assert epochs >= 2
+    assert last == (
+        f"run_recbole_session: {signal.Signals(number).name} received: {epochs} finished epochs are saved; "
+        f"go on with: python run_recbole_session.py --resume={folder}"
+    )
+    assert main(last.split()[-1:]) == 0
+    assert outcome(folder) == outcome(whole)
+
+
+def test_a_second_signal_does_not_break_into_the_saving() -> None:
+    saved = []
+    with pytest.raises(Interrupted) as caught, signals_raise():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        except Interrupted:
+            os.kill(os.getpid(), signal.SIGINT)
+            saved.append(True)
+            raise
+    assert saved
+    assert caught.value.exit_code == 143
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def stopped_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **keys: object) -> Path:
+    before = set(tmp_path.glob("saved/toy/*"))
+    with monkeypatch.context() as context:
+        break_in(context, 1, RuntimeError("broken"))
+        with pytest.raises(RuntimeError, match="broken"):
+            run_session("SASRec", "toy", config_dict=keys_of(tmp_path, "SASRec", **keys))
+    (folder,) = set(tmp_path.glob("saved/toy/*")) - before
+    return folder
+
+
+def test_resume_takes_the_latest_unfinished_run_with_the_same_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_session("SASRec", "toy", config_dict=keys_of(tmp_path, "SASRec", epochs=1))  # finished
+    stopped_run(tmp_path, monkeypatch)
+    wanted = stopped_run(tmp_path, monkeypatch)
+    stopped_run(tmp_path, monkeypatch, seed=3)  # other keys
+    free = {"epochs": 7, "show_progress": False, "eval_batch_size": 3}  # and keys that may differ
+    result = run_session("SASRec", "toy", config_dict=keys_of(tmp_path, "SASRec", **free), resume=True)
+    assert result["run_folder"] == str(wanted)
+    assert result["epochs_run"] == 7
+
+
+def test_a_run_killed_before_its_first_epoch_starts_over_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = uninterrupted(tmp_path, "SASRec")
+    with monkeypatch.context() as context:
+        break_in(context, 0, RuntimeError("broken"))
+        with pytest.raises(RuntimeError, match="broken"):
+            run_session("SASRec", "toy", config_dict=keys_of(tmp_path, "SASRec"))
+    assert not (only_run(tmp_path) / "last.pth").exists()
+    run_session(resume=only_run(tmp_path))
+    assert outcome(only_run(tmp_path)) == outcome(whole)
+
+
+@pytest.mark.parametrize("broken_in", [2, 3, 4])
+def test_early_stopping_goes_on_counting(broken_in: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores fall from the second epoch on: with ``stopping_step`` 3 the sixth epoch is the last."""
+    validate = SessionTrainer._valid_epoch
+
+    def scripted(self: SessionTrainer, valid_data: object, show_progress: bool = False) -> object:
+        _, result = validate(self, valid_data)
+        return {1: 0.1, 2: 0.9}.get(self.epochs_run, 0.5), {**result, "epoch": self.epochs_run}
+
+    monkeypatch.setattr(SessionTrainer, "_valid_epoch", scripted)
+    keys = {"epochs": 20, "eval_step": 1, "stopping_step": 3}
+    whole = uninterrupted(tmp_path, "SASRec", **keys)
+    with monkeypatch.context() as context:
+        break_in(context, broken_in, RuntimeError("broken"))
+        with pytest.raises(RuntimeError, match="broken"):
+            run_session("SASRec", "toy", config_dict=keys_of(tmp_path, "SASRec", **keys))
+    result = run_session(resume=only_run(tmp_path))
+    assert (result["epochs_run"], result["best_epoch"]) == (6, 1)
+    assert result["valid"]["random"]["epoch"] == 2
+    assert outcome(only_run(tmp_path)) == outcome(whole)
+
+
+def test_a_run_killed_after_training_only_evaluates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = keys_of(tmp_path, "SASRec", epochs=8, eval_step=1, stopping_step=0, learning_rate=0.5)  # stops early
+    whole = run_session("SASRec", "toy", config_dict=keys)
+    assert whole["epochs_run"] < 8
+    folder = only_run(tmp_path)
+    expected = outcome(folder)
+    for name in ("result.json", "ranks.csv", "best.pth"):
+        (folder / name).unlink()
+    monkeypatch.setattr(SessionTrainer, "_train_epoch", None)
+    run_session(resume=folder)
+    assert outcome(folder) == expected
+    assert (folder / "best.pth").exists()
+
+
+def test_what_cannot_be_resumed_is_refused_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_dataset: WriteDataset
+) -> None:
+    keys = keys_of(tmp_path, "SASRec")
+    with pytest.raises(InputError, match="holds no unfinished run of SASRec with these keys"):
+        run_session("SASRec", "toy", config_dict=keys, resume=True)
+    with pytest.raises(InputError, match="allowed: the folder of a run"):
+        run_session(resume=tmp_path)
+    folder = stopped_run(tmp_path, monkeypatch)
+    with pytest.raises(InputError, match="hidden_size is 16, but the run to be resumed has 8"):
+        run_session(config_dict={"hidden_size": 16}, resume=folder)
+    with pytest.raises(InputError, match="model is 'GRU4Rec', but the run to be resumed has 'SASRec'"):
+        run_session("GRU4Rec", resume=folder)
+    write_dataset([*random_rows(n_users=20, n_items=100)[:-1], ("u1", "i1", 7)])
+    with pytest.raises(InputError, match=r"dataset 'toy' has changed since .* checksum"):
+        run_session(resume=folder)
+    write_dataset(random_rows(n_users=20, n_items=100))
+    run_session(resume=folder)
+    with pytest.raises(InputError, match="is finished"):
+        run_session(resume=folder)
+
+
+def test_resume_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, words in {
+        ("--resume", "--resume=x"): "--resume is given twice",
+        ("--resume=",): "--resume= names no folder",
+        ("--resume=nowhere",): "resume is 'nowhere'",
+        ("--resume",): "no model is named",
+    }.items():
+        assert main(argv) == 2
+        assert words in capsys.readouterr().err
+
+
+def _hold(folder: Path, ready: object, done: object) -> None:
+    from recbole_session.run.folder import claimed
+
+    with claimed(folder):
+        ready.set()
+        done.wait(30)
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stopped_run(tmp_path, monkeypatch)
+    ready, done = CONTEXT.Event(), CONTEXT.Event()
+    process = CONTEXT.Process(target=_hold, args=(folder, ready, done))
+    process.start()
+    assert ready.wait(30)
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())
+    with pytest.raises(InputError, match="another process is running in"):
+        run_session(resume=folder)
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir()) == before
+    process.kill()  # a killed process holds no claim
+    process.join()
+    run_session(resume=folder)

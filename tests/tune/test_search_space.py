@@ -1,0 +1,111 @@
+"""Search spaces: the paper's, and what is said of a mistake."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from recbole_session.config.session_config import SessionConfig
+from recbole_session.errors import InputError
+from recbole_session.tune.search_space import (
+    PAPER_SPACE,
+    Choices,
+    Range,
+    check_space,
+    decode,
+    encode,
+    grid_of,
+    read_space,
+)
+
+# Section 4.1.3 of the paper.
+PAPER = {
+    "hidden_size": (8, 16, 32, 64, 128, 256),
+    "mask_ratio": (0.05, 0.1, 0.15, 0.2, 0.25, 0.3),
+    "n_heads": (1, 2, 4, 8),
+    "max_session_segments": (2, 3, 4, 5),
+    "temporal_dim": (8, 16, 32, 64),
+}
+
+
+def space_of(tmp_path: Path, text: str) -> object:
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    return read_space(path)
+
+
+def test_the_papers_grid() -> None:
+    space = read_space(PAPER_SPACE)
+    assert {key: entry.values for key, entry in space.items() if isinstance(entry, Choices)} == PAPER
+    grid = grid_of(space)
+    assert len(grid) == math.prod(map(len, PAPER.values())) == len({tuple(point.values()) for point in grid})
+
+
+@pytest.mark.parametrize(
+    ("model", "features", "kept"),
+    [
+        ("SessionBERT4Rec", ["ST", "SSE", "TSA"], set(PAPER)),
+        ("SessionBERT4Rec", ["ST"], {"hidden_size", "mask_ratio", "n_heads"}),
+        ("SessionBERT4Rec", ["TSA"], {"hidden_size", "mask_ratio", "n_heads", "temporal_dim"}),
+        ("SASRec", None, {"hidden_size", "n_heads"}),
+        ("BERT4Rec", None, {"hidden_size", "mask_ratio", "n_heads"}),
+    ],
+)
+def test_what_changes_nothing_is_not_searched(model: str, features: list[str] | None, kept: set[str]) -> None:
+    keys = {} if features is None else {"session_features": features}
+    config = SessionConfig(model, "toy", config_dict=keys)
+    assert set(check_space(read_space(PAPER_SPACE), str(PAPER_SPACE), config, {})) == kept
+
+
+def test_features_may_be_searched(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "session_features: [[], [ST], [ST, TSA]]\ntemporal_dim: [8, 16]\n")
+    config = SessionConfig("SessionBERT4Rec", "toy", config_dict={"session_features": []})
+    assert set(check_space(space, "space.yaml", config, {})) == {"session_features", "temporal_dim"}
+    points = grid_of(space)
+    assert points[2] == {"session_features": '["ST"]', "temporal_dim": 8}
+    assert decode(space, points[2]) == {"session_features": ["ST"], "temporal_dim": 8}
+    assert encode(0.5) == 0.5
+
+
+def test_ranges(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "hidden_size: {low: 8, high: 64}\nlearning_rate: {low: 1e-4, high: 1e-2, log: True}\n")
+    assert space == {"hidden_size": Range(8, 64), "learning_rate": Range(1e-4, 1e-2, True)}
+    with pytest.raises(InputError, match="hidden_size is a range, which has no grid"):
+        grid_of(space)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no key to search"),
+        ("hidden_size: 3", r"hidden_size is 3; allowed: a list of choices"),
+        ("hidden_size: []", r"hidden_size is \[\]"),
+        ("hidden_size: [8, 8]", "hidden_size has a choice twice"),
+        ("hidden_size: {low: 8}", "hidden_size is {'low': 8}"),
+        ("hidden_size: {low: 8, high: 8}", "low < high"),
+        ("hidden_size: {low: 8, hihg: 9}", "hidden_size is "),
+        ("mask_ratio: {low: 0.0, high: 0.5, log: True}", "a low above 0"),
+        ("mask_ratio: {low: a, high: 0.5}", "allowed: numbers low < high"),
+    ],
+)
+def test_mistakes_in_a_space(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        space_of(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "fixed", "message"),
+    [
+        ("hiden_size: [8]", {}, r"SessionBERT4Rec does not read 'hiden_size'; did you mean 'hidden_size'\?"),
+        ("hidden_size: [8, 0]", {}, "hidden_size is 0; allowed"),
+        ("mask_ratio: {low: 0.5, high: 1.5}", {}, "mask_ratio is 1.5; allowed"),
+        ("topk: [[5], [10]]", {}, "topk cannot be searched"),
+        ("seed: [1, 2]", {}, "seed cannot be searched"),
+        ("hidden_size: [8]", {"hidden_size": 8}, "--hidden_size is given, but space.yaml searches it"),
+        ("temporal_dim: [8]", {}, "holds nothing that changes this SessionBERT4Rec"),
+    ],
+)
+def test_what_does_not_fit_the_model(text: str, fixed: dict[str, object], message: str, tmp_path: Path) -> None:
+    config = SessionConfig("SessionBERT4Rec", "toy", config_dict={"session_features": ["ST"]})
+    with pytest.raises(InputError, match=message):
+        check_space(space_of(tmp_path, text), "space.yaml", config, fixed)

@@ -1,0 +1,312 @@
+"""Searches: the same as training, blind to the test split, resumed and shared."""
+
+import csv
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+
+optuna = pytest.importorskip("optuna")
+
+from recbole_session.cli import main  # noqa: E402
+from recbole_session.config.session_config import SessionConfig  # noqa: E402
+from recbole_session.data.splits import SPLITS  # noqa: E402
+from recbole_session.evaluator.ranking_evaluator import RankingEvaluator  # noqa: E402
+from recbole_session.run.training import run_session  # noqa: E402
+from recbole_session.tune import tuning  # noqa: E402
+from tests.conftest import DAY, WriteDataset, random_rows  # noqa: E402
+from tests.processes import CONTEXT, keys_of  # noqa: E402
+
+SPACE = "hidden_size: [4, 8, 16]\nmask_ratio: {low: 0.1, high: 0.6}\nn_heads: [1, 2]\n"
+
+
+@pytest.fixture(autouse=True)
+def toy(write_dataset: WriteDataset, one_thread: None) -> None:
+    write_dataset(random_rows(n_users=20, n_items=100))
+
+
+def fixed_keys(base: Path, **keys: object) -> dict[str, object]:
+    values = keys_of(base, epochs=4, eval_step=1) | keys
+    return {key: value for key, value in values.items() if key not in ("hidden_size", "n_heads", "mask_ratio")}
+
+
+def arguments(base: Path, *options: str, space: str = SPACE, **keys: object) -> list[str]:
+    file = base / "space.yaml"
+    file.write_text(space)
+    given = [f"--{key}={json.dumps(value)}" for key, value in fixed_keys(base, **keys).items()]
+    return ["tune", "--dataset=toy", f"--search={file}", *options, *given]
+
+
+def folder_of(base: Path) -> Path:
+    return base / "saved" / "toy" / "tuning-SessionBERT4Rec"
+
+
+def read_trials(base: Path) -> list[dict[str, str]]:
+    with (folder_of(base) / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_search_resumes_to_the_same_trials_and_its_best_can_be_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(tmp_path, "--trials=12")) == 0
+    out = capsys.readouterr().out
+    assert "[12/12] trial 11: " in out and "importance: " in out
+    whole = read_trials(tmp_path)
+    assert len(whole) == 12
+    assert {row["state"] for row in whole} <= {"complete", "pruned"}
+    assert len({(row["hidden_size"], row["mask_ratio"]) for row in whole}) == 12
+    other = tmp_path / "other"
+    other.mkdir()
+    keys = {"data_path": str(tmp_path / "data")}
+    assert main(arguments(other, "--trials=5", **keys)) == 0
+    assert len(read_trials(other)) == 5
+    assert main(arguments(other, "--trials=12", **keys)) == 0
+    assert read_trials(other) == whole
+    assert (folder_of(tmp_path) / "importance.png").read_bytes()[:4] == b"\x89PNG"
+    # The best configuration trains to the value that the search reports, and to its epoch.
+    best = max((row for row in whole if row["state"] == "complete"), key=lambda row: float(row["value"]))
+    result = run_session(config_file_list=[folder_of(tmp_path) / "best.yaml"])
+    assert result["valid"]["random"]["ndcg@10"] == float(best["value"])
+    assert result["best_epoch"] == int(best["epoch"])
+    head = (folder_of(tmp_path) / "best.yaml").read_text().splitlines()
+    assert head[0].startswith("# ndcg@10 (random, validation) 0.")
+    assert head[1] == f"# python run_recbole_session.py --config_files={folder_of(tmp_path) / 'best.yaml'}"
+
+
+def test_best_holds_what_differs_from_the_files(tmp_path: Path) -> None:
+    file = tmp_path / "base.yaml"
+    file.write_text("n_layers: 1\ninner_size: 8\nreg_weight: 0.1\n")  # the last is another model's
+    argv = [entry for entry in arguments(tmp_path, "--trials=1") if not entry.startswith(("--n_layers", "--inner"))]
+    assert main([*argv, f"--config_files={file}"]) == 0
+    best = folder_of(tmp_path) / "best.yaml"
+    assert "n_layers" not in best.read_text()
+    command = best.read_text().splitlines()[1]
+    assert command.endswith(f"--config_files='{file} {best}'")
+    config = SessionConfig(command_line=[f"--config_files={file} {best}"])
+    assert (config["n_layers"], config["inner_size"], config["epochs"]) == (1, 8, 4)
+    (trial,) = read_trials(tmp_path)
+    assert config["hidden_size"] == int(trial["hidden_size"])
+    assert config["mask_ratio"] == float(trial["mask_ratio"])
+
+
+def test_the_test_split_is_never_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its batches are never cut, and the evaluator sees validation alone; with both forbidden the trials are equal."""
+    assert main(arguments(tmp_path, "--trials=3")) == 0
+    expected = read_trials(tmp_path)
+    from recbole_session.data.dataset import SessionDataset
+
+    cut, evaluate, splits = SessionDataset.__getitem__, RankingEvaluator.evaluate, set()
+
+    def guarded_cut(self: SessionDataset, index: object, join: bool = True) -> object:
+        splits.add(self.split)
+        assert self.split != "test"
+        return cut(self, index, join)
+
+    def guarded_evaluate(self: RankingEvaluator, model: object, batches: object, *rest: object) -> object:
+        assert batches._dataset.split == "valid"
+        return evaluate(self, model, batches, *rest)
+
+    monkeypatch.setattr(SessionDataset, "__getitem__", guarded_cut)
+    monkeypatch.setattr(RankingEvaluator, "evaluate", guarded_evaluate)
+    other = tmp_path / "other"
+    other.mkdir()
+    assert main(arguments(other, "--trials=3", data_path=str(tmp_path / "data"))) == 0
+    assert read_trials(other) == expected
+    assert splits == {"train", "valid"} < set(SPLITS)
+
+
+def test_other_test_items_give_the_same_trials(tmp_path: Path, write_dataset: WriteDataset) -> None:
+    """Among all items, whose ranks need no negatives: the last item of every user is exchanged, and nothing moves."""
+    users, items = 15, 40
+    draw = torch.Generator().manual_seed(1)
+    base = [
+        (f"u{user}", f"i{int(torch.randint(items, (1,), generator=draw))}", 10**9 + user + position * DAY)
+        for user in range(users)
+        for position in range(9)
+    ]
+    base += [
+        (f"all{start}", f"i{item}", 10**9 + item) for start in range(0, items, 10) for item in range(start, start + 10)
+    ]
+    owners = sorted({row[0] for row in base})
+    last = [
+        [(owner, f"i{(number * 7 + shift) % items}", 2 * 10**9) for number, owner in enumerate(owners)]
+        for shift in (1, 5)
+    ]
+    assert all(one[1] != other[1] for one, other in zip(*last, strict=True))
+    keys = {"eval_candidates": ["all"], "valid_candidates": "all"}
+    trials, checksums = [], []
+    for number, rows in enumerate(last):
+        write_dataset([*base, *rows])
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert main(arguments(folder, "--trials=4", data_path=str(tmp_path / "data"), **keys)) == 0
+        trials.append(read_trials(folder))
+        result = run_session(config_file_list=[folder_of(folder) / "best.yaml"])
+        checksums.append((result["dataset_checksum"], json.dumps(result["test"])))
+    assert trials[0] == trials[1]
+    assert checksums[0][0] != checksums[1][0] and checksums[0][1] != checksums[1][1]
+
+
+def test_a_grid_is_walked_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = "hidden_size: [4, 8]\nsession_features: [[], [ST]]\n"
+    keys = {"epochs": 1, "n_heads": 2}
+    argv = [entry for entry in arguments(tmp_path, "--sampler=grid", space=space, **keys)]
+    argv = [entry for entry in argv if not entry.startswith("--session_features")]
+    assert main([*argv, "--trials=3"]) == 0
+    assert main([*argv, "--trials=50"]) == 0
+    points = [(row["hidden_size"], row["session_features"]) for row in read_trials(tmp_path)]
+    assert sorted(points) == [(size, text) for size in ("4", "8") for text in ("['ST']", "[]")]
+    assert "[4/4] trial 3" in capsys.readouterr().out
+
+
+def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = "hidden_size: [3, 8]\nn_heads: [2, 4]\n"
+    assert main(arguments(tmp_path, "--sampler=grid", space=space, epochs=1)) == 0
+    rows = read_trials(tmp_path)
+    failed = [row for row in rows if row["state"] == "fail"]
+    assert {row["hidden_size"] for row in failed} == {"3"} and len(failed) == 2
+    assert all("a hidden_size that n_heads divides" in row["failure"] for row in failed)
+    assert "FAILED, hidden_size is 3 and n_heads" in capsys.readouterr().out
+
+
+def test_hopeless_trials_are_pruned(tmp_path: Path) -> None:
+    """With a learning rate of nothing a model stays where it began."""
+    search_keys = fixed_keys(tmp_path, epochs=6)
+    config = SessionConfig("SessionBERT4Rec", "toy", config_dict=search_keys)
+    from recbole_session.tune.search_space import Choices
+
+    search = tuning.Search(
+        "toy", {**search_keys, "model": "SessionBERT4Rec"}, config, {"learning_rate": Choices((0.1,))}, "tpe"
+    )
+    study = tuning.open_study(search, tmp_path / "study")
+    scores = iter([0.5] * 5 + [0.1, 0.6])
+
+    def scripted(dataset: str, keys: object, hook: object) -> tuning.TrialResult:
+        score = next(scores)
+        for epoch in range(1, 7):
+            hook(epoch, score)
+        return tuning.TrialResult(score, 5, 6)
+
+    lines: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "run_trial", scripted)
+        tuning.tune(study, search, 7, tell=lines.append)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 5 + ["PRUNED", "COMPLETE"]
+    assert "trial 5: pruned after 1 epochs" in lines[5]
+    assert "best 0.6000 of trial 6" in lines[6]
+
+
+def test_a_study_of_something_else_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], write_dataset: WriteDataset
+) -> None:
+    assert main(arguments(tmp_path, "--trials=1")) == 0
+    capsys.readouterr()
+    for options, space, keys, words in [
+        ([], "hidden_size: [4, 8]\n", {}, "another search space (hidden_size was [4, 8, 16] and is [4, 8])"),
+        ([], SPACE, {"learning_rate": 0.5}, "with another keys (learning_rate was 0.005 and is 0.5)"),
+        (["--sampler=grid"], "hidden_size: [4]\n", {}, "with another search space"),
+    ]:
+        assert main(arguments(tmp_path, "--trials=1", *options, space=space, **keys)) == 2
+        assert words in capsys.readouterr().err
+    assert main(arguments(tmp_path, "--trials=1", eval_batch_size=3)) == 0  # says nothing about the numbers
+    write_dataset([*random_rows(n_users=20, n_items=100)[:-1], ("u1", "i1", 7)])
+    assert main(arguments(tmp_path, "--trials=1")) == 2
+    assert "with another dataset (it was " in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_study_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text").write_text("no journal\nat all\n")
+    assert main(arguments(tmp_path, f"--storage={tmp_path / 'text'}")) == 2
+    assert "cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--trials=0"], "trials is 0"),
+        (["--timeout=-1"], "timeout is -1.0"),
+        (["--trails=3"], "option --trails is unknown; did you mean 'trials'?"),
+        (["--hidden_size=8"], "--hidden_size is given, but"),
+        (["--reg_weight=8"], "--reg_weight is given, but SessionBERT4Rec does not read it"),
+        (["--sampler=grid"], "mask_ratio is a range, which has no grid"),
+        (["--model=SASrec"], "did you mean 'SASRec'?"),
+    ],
+)
+def test_mistakes_on_the_command_line(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(tmp_path, *options)) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "saved").exists()
+
+
+def _tune(argv: list[str], log: Path) -> None:
+    """Run the command in this process."""
+    torch.set_num_threads(1)
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        sys.stdout = sys.stderr = file
+        try:
+            code = main(argv)
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        file.flush()
+        os._exit(code)
+
+
+def states(base: Path) -> list[str]:
+    storage = folder_of(base) / "study.journal"
+    if not storage.exists():
+        return []
+    backend = optuna.storages.journal.JournalFileBackend(str(storage))
+    study = optuna.load_study(storage=optuna.storages.JournalStorage(backend), study_name="recbole-session")
+    return [f"{trial.state.name} with {len(trial.params)}" for trial in study.trials]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_stopped_and_started_again_the_trial_is_made_anew(number: int, code: int, tmp_path: Path) -> None:
+    argv = arguments(tmp_path, "--trials=3", epochs=12, stopping_step=12)
+    process = CONTEXT.Process(target=_tune, args=(argv, tmp_path / "log"))
+    process.start()
+    while not ("[1/3]" in (tmp_path / "log").read_text() if (tmp_path / "log").exists() else False):
+        assert process.is_alive(), (tmp_path / "log").read_text()
+        time.sleep(0.01)
+    while states(tmp_path)[-1] != "RUNNING with 3":
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    process.join(30)
+    assert process.exitcode == code, (tmp_path / "log").read_text()
+    if number == signal.SIGTERM:
+        assert "go on with: recbole-session tune" in (tmp_path / "log").read_text().splitlines()[-1]
+    assert main(argv) == 0
+    rows = read_trials(tmp_path)
+    anew = [row for row in rows if row["failure"] == "made anew"]
+    assert len(anew) == 1 and len(rows) == 4
+    assert [row["state"] for row in rows if row not in anew] == ["complete"] * 3
+    again = [row for row in rows if row["mask_ratio"] == anew[0]["mask_ratio"]]
+    assert len(again) == 2
+
+
+def test_two_processes_share_a_study(tmp_path: Path) -> None:
+    argv = arguments(tmp_path, "--trials=8", epochs=8)
+    processes = [CONTEXT.Process(target=_tune, args=(argv, tmp_path / f"log{number}")) for number in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    logs = [(tmp_path / f"log{number}").read_text() for number in range(2)]
+    assert [process.exitcode for process in processes] == [0, 0], logs
+    assert all("trial " in log for log in logs)
+    assert main(argv) == 0  # writes what both found
+    rows = read_trials(tmp_path)
+    assert 8 <= len(rows) <= 9  # both may see room for a last one
+    assert len({(row["hidden_size"], row["mask_ratio"]) for row in rows}) == len(rows)
