@@ -1,30 +1,32 @@
-"""A plan carried out: runs that are missing are made, those that are there are reused, and a report is written."""
+"""A plan carried out: finished runs are reused, the others are made, and all are read back."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from recbole_session.compare.memory import check_memory
 from recbole_session.compare.plan import Plan, dump_plan, shared_keys
-from recbole_session.compare.processes import Outcome, run_jobs, threads_per_worker, visible_gpus
-from recbole_session.compare.resolving import ResolvedRow, overridden, resolve
-from recbole_session.compare.reuse import find_runs, finished_run, identity, unfinished_run
+from recbole_session.compare.processes import run_calls, threads_per_worker, visible_gpus
+from recbole_session.compare.resolving import ResolvedRow, overridden, quiet_config, resolve
+from recbole_session.compare.reuse import existing_run, find_runs, identity
 from recbole_session.compare.runs import Comparison, read_comparison
-from recbole_session.compare.worker import run_one
 from recbole_session.config.values import dump_yaml
 from recbole_session.errors import InputError
 from recbole_session.files import replacing
 from recbole_session.interrupts import Interrupted, signals_raise
-from recbole_session.run.audit import is_audited
+from recbole_session.run.audit import audit_run, is_audited
+from recbole_session.run.folder import claimed
+from recbole_session.run.training import open_run_folder, run_session
 
-Cell = tuple[str, int]  # name of a row, seed
+WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Preparation:
     Attributes
     ----------
     plan : Plan
-        With rows, seeds and baseline as the command line has them.
+        With the rows, seeds and baseline of the command line.
     shared : Mapping
         Keys of all rows.
     rows : list of ResolvedRow
@@ -53,20 +55,51 @@ class Preparation:
 
     @property
     def folder(self) -> Path:
-        """Takes the plan, the list of runs, and the report."""
+        """Folder of the plan, the list of runs, and the report."""
         return self.runs_folder / f"comparison-{self.plan.name}"
 
 
 @dataclass
-class _State:
-    """What is known of the cells of the table."""
+class PlannedRun:
+    """One run of a comparison.
 
-    folders: dict[Cell, Path] = field(default_factory=dict)
-    failures: dict[Cell, str] = field(default_factory=dict)
+    Attributes
+    ----------
+    row : ResolvedRow
+    seed : int
+    folder : Path or None
+        Of the run; None before it is started.
+    failure : str or None
+        Why it has no result, one sentence.
+    started, seconds : float
+        When its process was started, on the monotonic clock, and how long that took; 0 before.
+    """
+
+    row: ResolvedRow
+    seed: int
+    folder: Path | None = None
+    failure: str | None = None
+    started: float = 0.0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.row.name}, seed {self.seed}"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has a result."""
+        return self.folder is not None and (self.folder / "result.json").is_file()
+
+    def score(self) -> str:
+        """Test value of the metric that chose the epoch, in words."""
+        result = json.loads(((self.folder or Path()) / "result.json").read_text(encoding="utf-8"))
+        keys = self.row.resolved
+        candidates, metric = Path(keys["valid_candidates"]).stem, str(keys["valid_metric"]).lower()
+        return f"{metric} ({candidates}) {result['test'][candidates][metric]:.4f}"
 
 
 def prepare(plan: Plan, dataset: str, config_files: Sequence[str], command_line: Mapping[str, Any]) -> Preparation:
-    """Resolve and check all that a comparison is made of.
+    """Resolve and check everything a comparison consists of.
 
     Raises
     ------
@@ -105,116 +138,137 @@ def compare(
     tell : callable
         Takes a line of progress.
     command : str
-        What to type to go on after an interruption.
+        What to type to resume after an interruption.
 
     Raises
     ------
     InputError
-        If memory does not allow for ``n_workers``, or not one run succeeds.
+        If memory does not allow for ``n_workers``, the dataset changes meanwhile, or not one run succeeds.
     Interrupted
         At SIGINT or SIGTERM, after the runs in progress have saved.
     """
-    state, jobs = _look_around(prepared, audit)
-    tell(f"{len(prepared.rows)} rows, {len(prepared.plan.seeds)} seeds: {_summary(state, jobs)}")
-    if min(n_workers, len(jobs)) > 1:
-        check_memory(min(n_workers, len(jobs)), [(row.dataset, row.keys) for row in prepared.rows])
+    found = find_runs(prepared.runs_folder, prepared.rows)
+    cells = [(row, seed) for seed in prepared.plan.seeds for row in prepared.rows]
+    runs = [PlannedRun(row, seed, existing_run(row, seed, found)) for row, seed in cells]
+    todo = [run for run in runs if not run.is_finished or (audit and not is_audited(run.folder or Path()))]
+    tell(f"{len(prepared.rows)} rows, {len(prepared.plan.seeds)} seeds: {_summary(runs, todo)}")
+    if min(n_workers, len(todo)) > 1:
+        check_memory(min(n_workers, len(todo)), [(row.dataset, row.keys) for row in prepared.rows])
     write_plan(prepared)
     try:
         with signals_raise():
-            _run(prepared, state, jobs, n_workers, tell)
+            _make(prepared, runs, todo, n_workers, audit, tell)
     except Interrupted as signal:
-        raise Interrupted(f"{signal}: what was computed is saved; go on with: {command}", signal.number) from None
-    write_runs(prepared, state)
-    if not state.folders:
-        first, reason = next(iter(state.failures.items()))
-        raise InputError(f"no run succeeded, so there is no table; the first, {_words(first)}, failed: {reason}")
+        raise Interrupted(f"{signal}: what was computed is saved; resume with: {command}", signal.number) from None
+    write_runs(prepared, runs)
+    if not any(run.is_finished for run in runs):
+        raise InputError(f"no run succeeded, so there is no table; the first, {runs[0]}, failed: {runs[0].failure}")
     return read_comparison(prepared.folder)
 
 
-def _look_around(prepared: Preparation, audit: bool) -> tuple[_State, dict[Cell, tuple[Any, ...]]]:
-    """Find what is there already, and what is to be done: the arguments of `run_one` by cell."""
-    state, jobs = _State(), {}
-    runs = find_runs(prepared.runs_folder, prepared.rows)
-    for seed in prepared.plan.seeds:
-        for row in prepared.rows:
-            folder = finished_run(row, seed, runs)
-            if folder is not None:
-                state.folders[row.name, seed] = folder
-                if not audit or is_audited(folder):
-                    continue
-            folder = folder or unfinished_run(row, seed, runs)
-            jobs[row.name, seed] = (row.dataset, {**row.keys, "seed": seed}, folder and str(folder), audit)
-    return state, jobs
+def _summary(runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> str:
+    n_audits = sum(run.is_finished for run in todo)
+    n_begun = sum(run.folder is not None for run in todo) - n_audits
+    text = f"{sum(run.is_finished for run in runs)} of {len(runs)} runs are there already"
+    text += f", {len(todo) - n_audits} to be made" + (f" ({n_begun} begun)" if n_begun else "")
+    return text + (f", the context of {n_audits} to be audited" if n_audits else "")
 
 
-def _summary(state: _State, jobs: Mapping[Cell, tuple[Any, ...]]) -> str:
-    audits = len(jobs.keys() & state.folders.keys())
-    going_on = sum(job[2] is not None for job in jobs.values()) - audits
-    n_runs = len(state.folders) + len(jobs) - audits
-    parts = [f"{len(state.folders)} of {n_runs} runs are there already", f"{len(jobs) - audits} to be made"]
-    parts[1] += f" ({going_on} begun)" if going_on else ""
-    return ", ".join([*parts, f"the context of {audits} to be audited"] if audits else parts)
-
-
-def _run(
+def _make(
     prepared: Preparation,
-    state: _State,
-    jobs: Mapping[Cell, tuple[Any, ...]],
+    runs: Sequence[PlannedRun],
+    todo: Sequence[PlannedRun],
     n_workers: int,
+    audit: bool,
     tell: Callable[[str], None],
 ) -> None:
-    cells, start = list(jobs), time.monotonic()
-    log = prepared.folder / "failures.log"
+    """Make or finish the runs ``todo``, and note how each ends."""
+    start, log = time.monotonic(), prepared.folder / "failures.log"
     log.unlink(missing_ok=True)
-    # Threads follow from the number of workers asked for, not of runs left: they decide on the last bits.
+
+    def calls() -> Iterator[tuple[Any, ...]]:
+        for run in todo:
+            keys, run.started = {**run.row.keys, "seed": run.seed}, time.monotonic()
+            run.folder = run.folder or open_run_folder(quiet_config(prepared.dataset, keys), False)
+            yield prepared.dataset, keys, run.folder, audit
+
+    # Threads follow from the number of workers asked for, not of runs left: the last bits of sums depend on them.
     threads, gpus = threads_per_worker(n_workers), visible_gpus(prepared.shared)
-    with closing(run_jobs(run_one, list(jobs.values()), n_workers, threads, gpus)) as outcomes:
-        for count, outcome in enumerate(outcomes, start=1):
-            line = _note(prepared, state, cells[outcome.number], outcome, log)
-            seconds_each = (time.monotonic() - start) / count
-            tell(f"[{count}/{len(jobs)}] {line}{_left(len(jobs) - count, seconds_each)}")
-            write_runs(prepared, state)
+    with closing(run_calls(make_run, calls(), n_workers, threads, gpus)) as ended:
+        for count, (number, failure, output) in enumerate(ended, start=1):
+            run = todo[number]
+            run.seconds = time.monotonic() - run.started
+            if failure is not None:
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(f"==== {run}: {failure}\n{output}\n")
+            tell(f"[{count}/{len(todo)}] {run}: {_outcome(run, failure)}{_left(len(todo) - count, count, start)}")
+            write_runs(prepared, runs)
 
 
-def _note(prepared: Preparation, state: _State, cell: Cell, outcome: Outcome, log: Path) -> str:
-    """Put the outcome of a run in its cell, and return the words for it."""
-    line = f"{_words(cell)}: "
-    if outcome.failure is not None:
-        _keep_log(log, cell, outcome)
-        if cell in state.folders:
-            return line + f"context audit FAILED, {outcome.failure}"
-        state.failures[cell] = outcome.failure
-        return line + f"FAILED, {outcome.failure}"
-    folder, complaint = outcome.value
-    state.folders[cell] = Path(folder)
-    line += f"{_score(prepared.rows, cell, Path(folder))} in {outcome.seconds:.0f} s"
-    return line + (f" (context audit FAILED, {complaint})" if complaint else "")
+def _outcome(run: PlannedRun, failure: str | None) -> str:
+    """Note how a run ended, and say it in words.
+
+    Raises
+    ------
+    InputError
+        If it used other data than the comparison was prepared with.
+    """
+    if not run.is_finished:
+        run.failure = failure or "its process left no result"
+        return f"FAILED, {run.failure}"
+    result = json.loads(((run.folder or Path()) / "result.json").read_text(encoding="utf-8"))
+    if result["dataset_checksum"] != run.row.checksum:
+        raise InputError(
+            f"dataset {run.row.dataset!r} changed during the comparison ({run} used checksum "
+            f"{result['dataset_checksum'][:12]}, the comparison began with {run.row.checksum[:12]}), and one table "
+            "cannot hold both; start the same command again to make all runs with the present data"
+        )
+    words = f"{run.score()} in {run.seconds:.0f} s"
+    return words if failure is None else f"{words} (context audit FAILED, {failure})"
 
 
-def _words(cell: Cell) -> str:
-    return f"{cell[0]}, seed {cell[1]}"
+def make_run(dataset: str, keys: Mapping[str, Any], folder: Path, audit: bool) -> None:
+    """Finish the run in ``folder`` if it is not finished, and audit its context.
+
+    Parameters
+    ----------
+    dataset : str
+    keys : Mapping
+        With ``model`` and ``seed``.
+    folder : Path
+        With config.yaml.
+    audit : bool
+        Whether to evaluate without the context of the next interaction, see `run.audit`.
+    """
+    _wait_until_free(folder)
+    if not (folder / "result.json").is_file():
+        run_session(None, dataset, config_dict=keys, resume=folder)
+    if audit:
+        audit_run(folder)  # does nothing where it is done already
 
 
-def _score(rows: Sequence[ResolvedRow], cell: Cell, folder: Path) -> str:
-    """Test value of the metric that chose the epoch."""
-    (row,) = (row for row in rows if row.name == cell[0])
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    candidates, metric = Path(row.resolved["valid_candidates"]).stem, str(row.resolved["valid_metric"]).lower()
-    return f"{metric} ({candidates}) {result['test'][candidates][metric]:.4f}"
+def _wait_until_free(folder: Path) -> None:
+    """Wait for another process that is running in ``folder``, such as the last run of a comparison just killed."""
+    told = False
+    while True:
+        try:
+            with claimed(folder):
+                return
+        except InputError as error:
+            if not isinstance(error.__cause__, BlockingIOError):
+                raise
+        if not told:
+            logging.getLogger(__name__).warning(f"waiting for another process that is running in {folder}")
+            told = True
+        time.sleep(WAIT_SECONDS)
 
 
-def _left(n_jobs: int, seconds_each: float) -> str:
-    if not n_jobs:
+def _left(n_runs: int, n_made: int, start: float) -> str:
+    if not n_runs:
         return ""
-    seconds = n_jobs * seconds_each
+    seconds = n_runs * (time.monotonic() - start) / n_made
     text = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-    return f"; {n_jobs} left, about {text if seconds < 6000 else f'{seconds / 3600:.1f} h'}"
-
-
-def _keep_log(path: Path, cell: Cell, outcome: Outcome) -> None:
-    """Append what a failed process wrote; a run's own log lies in its folder as well."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"==== {_words(cell)}: {outcome.failure}\n{outcome.log}\n")
+    return f"; {n_runs} left, about {text if seconds < 6000 else f'{seconds / 3600:.1f} h'}"
 
 
 def write_plan(prepared: Preparation) -> None:
@@ -227,19 +281,15 @@ def write_plan(prepared: Preparation) -> None:
         temporary.write_text(dump_yaml(dump_plan(prepared.plan, prepared.shared)), encoding="utf-8")
 
 
-def write_runs(prepared: Preparation, state: _State) -> None:
-    """Write runs.json: for each row and seed the run folder, relative to this file, or why there is none."""
+def write_runs(prepared: Preparation, runs: Sequence[PlannedRun]) -> None:
+    """Write runs.json: for each row and seed the run folder, relative to this file, or why it has no result."""
     entries = []
-    for row in prepared.rows:
-        for seed in prepared.plan.seeds:
-            cell = (row.name, seed)
-            entry: dict[str, Any] = {"row": row.name, "seed": seed}
-            if cell in state.folders:
-                entry["folder"] = os.path.relpath(state.folders[cell], prepared.folder)
-            elif cell in state.failures:
-                entry["failure"] = state.failures[cell]
-            else:
-                entry["folder"] = None  # not made yet
-            entries.append(entry)
+    for run in sorted(runs, key=lambda run: prepared.rows.index(run.row)):
+        entry: dict[str, Any] = {"row": run.row.name, "seed": run.seed}
+        if run.failure is None:
+            entry["folder"] = os.path.relpath(run.folder, prepared.folder) if run.folder is not None else None
+        else:
+            entry["failure"] = run.failure
+        entries.append(entry)
     with replacing(prepared.folder / "runs.json") as temporary:
         temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")

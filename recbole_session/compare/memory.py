@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_session.compare.processes import run_jobs
+from recbole_session.compare.processes import run_calls
 from recbole_session.errors import InputError
 
 _SPARE = 0.1  # of what is free, left to everything else
@@ -41,20 +41,20 @@ def check_memory(n_workers: int, runs: Sequence[tuple[str, Mapping[str, Any]]]) 
     InputError
         Saying how many fit.
     """
-    (outcome,) = run_jobs(peak_bytes, [(tuple(runs),)])
-    if outcome.failure is not None:
-        raise InputError(f"a first batch could not be computed: {outcome.failure}")
-    free = available_bytes() * (1 - _SPARE)
-    fitting = int(free // outcome.value)
-    if n_workers > max(1, fitting):
+    ((_, failure, output),) = run_calls(print_peak_bytes, [(runs,)])
+    if failure is not None:
+        raise InputError(f"a first batch could not be computed: {failure}")
+    free, peak = available_bytes() * (1 - _SPARE), int(output.split()[-1])
+    fitting = max(1, int(free // peak))
+    if n_workers > fitting:
         raise InputError(
-            f"workers is {n_workers}, and a run takes {outcome.value / 2**30:.1f} GiB (measured) of {free / 2**30:.1f} "
-            f"GiB that are free; allowed: up to {max(1, fitting)}"
+            f"workers is {n_workers}, and a run takes {peak / 2**30:.1f} GiB (measured) of {free / 2**30:.1f} GiB that "
+            f"are free; allowed: up to {fitting}"
         )
 
 
-def peak_bytes(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
-    """Peak memory of this process after one training step and one evaluation batch of each run.
+def print_peak_bytes(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Print the peak memory of this process after one training step and one evaluation batch of each run.
 
     Adam's two moments, the copy of the best weights, and the copy of all of it for the checkpoint are added as six
     times the size of the weights.
@@ -63,7 +63,7 @@ def peak_bytes(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
 
     weights = max(_first_batch(dataset, keys) for dataset, keys in runs)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return peak + 6 * weights
+    print(peak + 6 * weights)
 
 
 def _first_batch(dataset: str, keys: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""Jobs in processes of their own: a crash is a job's failure, and when this process dies they leave too."""
+"""Calls in processes of their own: one that crashes fails alone, and none outlives this process."""
 
 from __future__ import annotations
 
@@ -9,184 +9,106 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Generator, Iterable, Mapping
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from recbole_session.errors import InputError
 
-POLL_SECONDS = 0.05
-# Imported once, not by every process; the last is what torch's optimisers import when they are first used.
-_PRELOADED = ["recbole_session.run.training", "torch._dynamo"]
 SECONDS_TO_SAVE = 60.0  # after SIGTERM a run saves its last epoch
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended.
-
-    Attributes
-    ----------
-    number : int
-        Of the job, from 0.
-    value : object
-        What its function returned; None after a failure.
-    failure : str or None
-        One sentence.
-    log : str
-        What the process wrote to stderr.
-    seconds : float
-    """
-
-    number: int
-    value: Any
-    failure: str | None
-    log: str
-    seconds: float
+Ended = tuple[int, str | None, str]  # number of the call, why it failed (one sentence), what it wrote
 
 
-@dataclass
-class _Running:
-    number: int
-    slot: int
-    process: Any
-    connection: Connection
-    log: Path
-    start: float = field(default_factory=time.monotonic)
-
-
-def context() -> Any:
-    """Return the way processes are started: forked from one that has imported what runs need."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload(_PRELOADED)
-    return forkserver
-
-
-def run_jobs(
-    function: Callable[..., Any],
-    jobs: Sequence[tuple[Any, ...]],
+def run_calls(
+    function: Callable[..., None],
+    calls: Iterable[tuple[Any, ...]],
     n_workers: int = 1,
     threads: int | None = None,
-    gpus: Sequence[str] = (),
-) -> Generator[Outcome, None, None]:
-    """Call ``function(*job)`` for every job, each in a process of its own, and yield the outcomes as they come.
+    gpus: list[str] | None = None,
+) -> Generator[Ended, None, None]:
+    """Call ``function(*call)`` for every call, each in a process of its own, and yield how they end, as they end.
 
     Parameters
     ----------
     function : callable
-        Importable by name; takes and returns what can be pickled.
-    jobs : sequence of tuple
-        Arguments of the calls.
+        Importable by name. Its result is what it writes: to files, or to standard output and error.
+    calls : iterable of tuple
+        Arguments, which can be pickled; the next is taken when its process is about to start.
     n_workers : int
         How many processes run at once.
     threads : int, optional
-        CPU threads of each; torch's own choice where it is left out.
-    gpus : sequence of str
-        Values of CUDA_VISIBLE_DEVICES; worker ``i`` gets number ``i % len(gpus)``. None leaves it as it is.
+        CPU threads of each; torch's own choice by default.
+    gpus : list of str, optional
+        Values of CUDA_VISIBLE_DEVICES; worker ``i`` gets number ``i % len(gpus)``. By default it stays as it is.
 
     Notes
     -----
     When the block that iterates is left early, by an exception or a signal, the processes get SIGTERM and time to
-    save. When this process is killed, they notice that their connection is closed, and do the same.
+    save. When this process is killed, they send themselves SIGTERM.
     """
-    waiting = deque(enumerate(jobs))
-    free = list(range(n_workers))
-    running: list[_Running] = []
+    # Neither an interpreter per call nor an executor. An interpreter takes 4 seconds to import what a run needs, which
+    # doubles the time of small comparisons; here one process imports it once, and every call is a fork of that one.
+    # An executor gives up all its calls when one of its processes dies.
+    methods = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" in methods:
+        context.set_forkserver_preload(["recbole_session.run.training", "torch._dynamo"])  # torch's optimisers need it
+    waiting, running = enumerate(calls), {}  # type: ignore[var-annotated]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            while waiting or running:
-                while waiting and free:
-                    number, job = waiting.popleft()
-                    slot = free.pop(0)
+            while True:
+                for slot in sorted(set(range(n_workers)) - {each[2] for each in running.values()}):
+                    number, call = next(waiting, (None, ()))
+                    if number is None:
+                        break
+                    log = Path(folder) / f"{number}.log"
                     gpu = gpus[slot % len(gpus)] if gpus else None
-                    running.append(_start(function, number, job, slot, threads, gpu, Path(folder)))
-                ended = [each for each in running if not each.process.is_alive()]
-                for each in ended:
-                    running.remove(each)
-                    free = sorted([*free, each.slot])
-                    yield _outcome(each)
-                if not ended:
-                    time.sleep(POLL_SECONDS)
+                    process = context.Process(target=_call, args=(log, threads, gpu, function, call))
+                    process.start()
+                    running[process.sentinel] = (process, number, slot, log)
+                if not running:
+                    return
+                for sentinel in wait(list(running)):
+                    process, number, _, log = running.pop(sentinel)
+                    process.join()
+                    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+                    yield number, _reason(process.exitcode, text), text
         finally:
-            _stop(running)
+            _stop([each[0] for each in running.values()])
 
 
-def _start(
-    function: Callable[..., Any],
-    number: int,
-    job: tuple[Any, ...],
-    slot: int,
-    threads: int | None,
-    gpu: str | None,
-    folder: Path,
-) -> _Running:
-    start_method = context()
-    ours, theirs = start_method.Pipe()
-    log = folder / f"{number}.log"
-    process = start_method.Process(target=_work, args=(theirs, log, threads, gpu, function, job))
-    process.start()
-    theirs.close()
-    return _Running(number, slot, process, ours, log)
-
-
-def _outcome(ended: _Running) -> Outcome:
-    """Read the answer of a process that has ended."""
-    ended.process.join()
-    answer = None
-    try:
-        if ended.connection.poll():
-            answer = ended.connection.recv()
-    except (EOFError, OSError):
-        pass
-    ended.connection.close()
-    log = ended.log.read_text(encoding="utf-8", errors="replace") if ended.log.exists() else ""
-    value, failure = answer if answer is not None else (None, _reason(ended.process.exitcode, log))
-    return Outcome(ended.number, value, failure, log, time.monotonic() - ended.start)
-
-
-def _reason(exit_code: int, log: str) -> str:
-    """Say in one sentence why a process ended without an answer."""
+def _reason(exit_code: int, log: str) -> str | None:
+    """Say in one sentence why a process ended as it did; None where it did its work."""
     if exit_code < 0:
         name = signal.Signals(-exit_code).name
         hint = " (as the system does when memory runs out)" if name == "SIGKILL" else ""
         return f"its process was ended by {name}{hint}"
-    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "it wrote nothing")
-    return f"its process crashed: {last}"
+    lines = [line.strip() for line in log.splitlines() if line.strip()] or ["its process crashed without a word"]
+    return lines[-1] if exit_code else None
 
 
-def _stop(running: Sequence[_Running]) -> None:
-    for each in running:
-        each.process.terminate()
+def _stop(processes: Iterable[Any]) -> None:
+    for process in processes:
+        process.terminate()
     end = time.monotonic() + SECONDS_TO_SAVE
-    for each in running:
-        each.process.join(max(0.0, end - time.monotonic()))
-        if each.process.is_alive():
-            each.process.kill()
-            each.process.join()
-        each.connection.close()
+    for process in processes:
+        process.join(max(0.0, end - time.monotonic()))
+        process.kill()
+        process.join()
 
 
-def _work(
-    connection: Connection,
-    log: Path,
-    threads: int | None,
-    gpu: str | None,
-    function: Callable[..., Any],
-    job: tuple[Any, ...],
+def _call(
+    log: Path, threads: int | None, gpu: str | None, function: Callable[..., None], call: tuple[Any, ...]
 ) -> None:
-    """Do one job, in the process that was started for it."""
-    threading.Thread(target=_leave_when_closed, args=(connection,), daemon=True).start()
-    with log.open("w", encoding="utf-8") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
-    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1, closefd=False)
+    """Make one call, in the process that was started for it."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # Ctrl-C in a terminal reaches the comparison alone, which then ends every run once
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    sys.stdout = sys.stderr = log.open("w", encoding="utf-8", buffering=1)
+    for descriptor in (1, 2):
+        os.dup2(sys.stdout.fileno(), descriptor)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if threads is not None:
@@ -194,41 +116,26 @@ def _work(
 
         os.environ["OMP_NUM_THREADS"] = str(threads)
         torch.set_num_threads(threads)
-    code = 0
     try:
-        connection.send((function(*job), None))
+        function(*call)
     except InputError as error:
-        connection.send((None, str(error)))
-    except KeyboardInterrupt as error:
-        print(error or "interrupted", file=sys.stderr)
-        code = 1
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # without waiting for what libraries left running
+        sys.exit(str(error))  # goes to the log
 
 
-def _leave_when_closed(connection: Connection) -> None:
-    """Save and leave when the process that wants the answer is gone."""
-    try:
-        connection.poll(None)  # nothing is ever sent: it returns when the other end is closed
-    except OSError:
-        return
+def _leave_with_parent() -> None:
+    """Save and leave when the process that started this one is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(SECONDS_TO_SAVE)
     os._exit(1)
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def threads_per_worker(n_workers: int) -> int | None:
     """CPU threads of each of ``n_workers`` processes; None, torch's own choice, for one or where the user chose."""
-    return None if n_workers == 1 or "OMP_NUM_THREADS" in os.environ else max(1, cores() // n_workers)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return None if n_workers == 1 or "OMP_NUM_THREADS" in os.environ else max(1, cores // n_workers)
 
 
 def visible_gpus(keys: Mapping[str, Any]) -> list[str]:

@@ -91,7 +91,7 @@ def _config(row: Row, dataset: str, shared: Mapping[str, Any], command_line: Map
     own = overridden(row, command_line).keys
     keys = deep_merge(shared, own)
     try:
-        config = _quiet_config(dataset, keys)
+        config = quiet_config(dataset, keys)
     except InputError as error:
         if keys["model"] in available_models():
             _raise_if_shared(dataset, {**shared, "model": keys["model"]}, str(error))
@@ -101,19 +101,19 @@ def _config(row: Row, dataset: str, shared: Mapping[str, Any], command_line: Map
             raise InputError(f"{row.where}: {key} is given, but {config['model']} does not read it; leave it out")
     if not config.unused_keys:
         return config
-    return _quiet_config(dataset, {key: value for key, value in keys.items() if key not in config.unused_keys})
+    return quiet_config(dataset, {key: value for key, value in keys.items() if key not in config.unused_keys})
 
 
 def _raise_if_shared(dataset: str, keys: Mapping[str, Any], message: str) -> None:
     """Raise the same error without the row's own keys, if they are not what is wrong."""
     try:
-        _quiet_config(dataset, keys)
+        quiet_config(dataset, keys)
     except InputError as error:
         if str(error) == message:
             raise
 
 
-def _quiet_config(dataset: str, keys: Mapping[str, Any]) -> SessionConfig:
+def quiet_config(dataset: str, keys: Mapping[str, Any]) -> SessionConfig:
     """Build a configuration that leaves the choice of the GPU to the processes of the runs."""
     return SessionConfig(None, dataset, config_dict={key: value for key, value in keys.items() if key != "gpu_id"})
 

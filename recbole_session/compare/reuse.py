@@ -1,10 +1,11 @@
-"""Runs that are there already: finished ones to be reused, unfinished ones to go on with."""
+"""Runs that exist already: finished ones to reuse, unfinished ones to resume."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from recbole_session.errors import InputError
 from recbole_session.run.checkpoint import read_checkpoint
 from recbole_session.run.folder import FREE_KEYS
 
-# Keys that may differ when a run goes on, but that decide on its result.
+# Keys that may differ when a run is resumed, but that decide on its result.
 _DECISIVE = {"epochs", "stopping_step", "train_time_limit"}
 
 Runs = Mapping[str, list[Path]]
@@ -30,7 +31,7 @@ def identity(values: Mapping[str, Any], reads: frozenset[str]) -> str:
     values : Mapping
         Every key of a run.
     reads : frozenset of str
-        Keys that its model reads; keys of other models say nothing.
+        Keys that its model reads; keys of other models do not count.
     """
     ignored = (FREE_KEYS - _DECISIVE) | (keys_of_all_models() - reads)
     decisive = {key: plain(value) for key, value in values.items() if key not in ignored}
@@ -48,7 +49,7 @@ def find_runs(parent: Path, rows: list[ResolvedRow]) -> Runs:
     for file in files:
         try:
             values = read_yaml_file(file)
-        except InputError:  # no run of ours
+        except InputError:  # not one of our runs
             continue
         model = str(values.get("model"))
         if model in reads:
@@ -56,43 +57,33 @@ def find_runs(parent: Path, rows: list[ResolvedRow]) -> Runs:
     return runs
 
 
-def finished_run(row: ResolvedRow, seed: int, runs: Runs) -> Path | None:
-    """Folder of a finished run of this row and seed on the same data, or None."""
-    for folder in _same(row, seed, runs):
-        if (folder / "result.json").is_file() and (folder / "ranks.csv").is_file() and _is_current(row, folder):
-            return folder
-    return None
-
-
-def unfinished_run(row: ResolvedRow, seed: int, runs: Runs) -> Path | None:
-    """Folder of an unfinished run of this row and seed that can go on, or None."""
-    for folder in _same(row, seed, runs):
-        last = folder / "last.pth"
-        if not (folder / "result.json").exists() and (not last.exists() or _checksum_of(last) == row.checksum):
-            return folder
-    return None
-
-
-def _same(row: ResolvedRow, seed: int, runs: Runs) -> list[Path]:
-    return runs.get(identity({**row.resolved, "seed": seed}, row.reads), [])
+def existing_run(row: ResolvedRow, seed: int, runs: Runs) -> Path | None:
+    """Folder of a finished run of this row and seed on the same data, else of one that can be resumed, else None."""
+    folders = runs.get(identity({**row.resolved, "seed": seed}, row.reads), [])
+    finished = (folder for folder in folders if _is_current(row, folder))
+    unfinished = (folder for folder in folders if _can_resume(row, folder))
+    return next(chain(finished, unfinished), None)
 
 
 def _is_current(row: ResolvedRow, folder: Path) -> bool:
-    """Whether dataset and files of candidates are what the finished run in ``folder`` used."""
+    """Whether a run is finished, and dataset and files of candidates are the ones that it used."""
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        written = (folder / "config.yaml").stat().st_mtime_ns
     except (OSError, ValueError):
         return False
-    # Runs of an earlier version have it in the checkpoint alone.
-    checksum = result.get("dataset_checksum") or _checksum_of(folder / "best.pth")
-    written = (folder / "config.yaml").stat().st_mtime_ns
     files = [Path(entry) for entry in row.resolved["eval_candidates"] if entry not in CANDIDATE_SETS]
-    return checksum == row.checksum and all(file.stat().st_mtime_ns < written for file in files)
+    is_same = result.get("dataset_checksum") == row.checksum and (folder / "ranks.csv").is_file()
+    return is_same and all(file.stat().st_mtime_ns < written for file in files)
 
 
-def _checksum_of(checkpoint: Path) -> str | None:
+def _can_resume(row: ResolvedRow, folder: Path) -> bool:
+    """Whether a run is unfinished, and what it has trained so far, if anything, was on the same data."""
+    last = folder / "last.pth"
+    if (folder / "result.json").exists():
+        return False
     try:
-        return read_checkpoint(checkpoint).get("dataset_checksum")
+        return not last.exists() or read_checkpoint(last).get("dataset_checksum") == row.checksum
     except InputError as error:
-        logging.getLogger(__name__).warning(f"not reused: {error}")
-        return None
+        logging.getLogger(__name__).warning(f"not resumed: {error}")
+        return False

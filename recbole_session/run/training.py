@@ -95,7 +95,7 @@ def run_session(
         data = SessionDataset(config)
         loaders = build_loaders(config, data)
         evaluator = RankingEvaluator(config, data)
-        run_folder = on_first_process(lambda: _open_run_folder(config, resume))
+        run_folder = on_first_process(lambda: open_run_folder(config, resume))
         with _sole_writer(run_folder), logging_to(run_folder / "run.log", config["state"]):
             result = _run_in_folder(config, data, loaders, evaluator, run_folder)
     return {**result, "run_folder": str(run_folder)}
@@ -142,7 +142,7 @@ def prepare_bundled_dataset(config: SessionConfig) -> None:
         convert("ml-100k", None, folder.parent)
 
 
-def _open_run_folder(config: SessionConfig, resume: bool | str | Path) -> Path:
+def open_run_folder(config: SessionConfig, resume: bool | str | Path) -> Path:
     """Find the folder of the run to go on with, or make a new one and write config.yaml into it."""
     if resume:
         return latest_unfinished_run(config) if resume is True else Path(resume)

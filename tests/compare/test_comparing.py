@@ -99,7 +99,7 @@ def test_a_signal_saves_and_tells_the_command_to_go_on(tmp_path: Path) -> None:
     process.join(30)
     assert process.exitcode == 143
     last = (tmp_path / "log").read_text().splitlines()[-1]
-    assert last.startswith("recbole-session: SIGTERM received: what was computed is saved; go on with: recbole-session")
+    assert last.startswith("recbole-session: SIGTERM received: what was computed is saved; resume with: ")
     assert f"--plan={tmp_path / 'mine.yaml'}" in last
     assert not (run_folders(tmp_path)[0] / "result.json").exists()
     assert not list(run_folders(tmp_path)[0].glob(".*"))
@@ -122,7 +122,7 @@ def test_what_is_there_is_reused_wherever_it_lies(
     assert (tmp_path / "saved/toy/comparison-mine" / entries["plain", 2021] / "result.json").is_file()
     table = read_table(tmp_path)
     # All of it again: nothing is left to do, and nothing changes.
-    monkeypatch.setattr("recbole_session.compare.comparing.run_one", None)
+    monkeypatch.setattr("recbole_session.compare.comparing.make_run", None)
     assert main(arguments(tmp_path)) == 0
     assert "4 of 4 runs are there already, 0 to be made" in capsys.readouterr().out
     assert read_table(tmp_path) == table
@@ -165,11 +165,6 @@ def test_changed_data_are_not_reused(
     plan = "seeds: [3]\nruns:\n- {model: SessionBERT4Rec}\n"
     assert main(arguments(tmp_path, plan=plan)) == 0
     table = read_table(tmp_path)
-    # An older run has its checksum in best.pth alone.
-    (folder,) = run_folders(tmp_path)
-    result = json.loads((folder / "result.json").read_text())
-    del result["dataset_checksum"]
-    (folder / "result.json").write_text(json.dumps(result))
     capsys.readouterr()
     assert main(arguments(tmp_path, plan=plan)) == 0
     assert "1 of 1 runs are there already" in capsys.readouterr().out
@@ -216,6 +211,67 @@ def test_more_workers_than_memory_allows_are_refused_before_anything_is_written(
     assert not (tmp_path / "saved").exists()
 
 
+# Every key that decided on the numbers of the first version, its defaults included.
+FIRST_VERSION = """\
+baseline: plain
+seeds: 2
+keys: {model: SessionBERT4Rec, n_layers: 2, n_heads: 2, hidden_size: 8, inner_size: 16, attn_dropout_prob: 0.0,
+  MAX_ITEM_LIST_LENGTH: 8, initializer_range: 0.05, layer_norm_eps: 1.0e-12, mask_ratio: 0.2, ft_ratio: 0.0,
+  item_loss: full_softmax, learner: adamw, learning_rate: 0.005, weight_decay: 0.05, train_batch_size: 4, epochs: 6,
+  eval_step: 2, stopping_step: 10, num_negatives: 10, use_gpu: False, checkpoint_interval: 0}
+runs:
+- {name: plain, session_features: [], hidden_dropout_prob: 0.2}
+- {name: sessions, session_features: [ST, SSE, TSA], max_session_segments: 3, temporal_dim: 4, hidden_dropout_prob: 0.3}
+"""
+
+
+def test_the_numbers_are_those_of_the_first_version(tmp_path: Path) -> None:
+    """Metrics of version 0.1 on the same data, told, inferred and withheld, from two workers."""
+    file = tmp_path / "first.yaml"
+    file.write_text(FIRST_VERSION)
+    places = [f"--data_path={tmp_path / 'data'}", f"--checkpoint_dir={tmp_path / 'saved'}"]
+    assert main(["compare", "--dataset=toy", f"--plan={file}", "--workers=2", *places]) == 0
+    expected = json.loads(Path(__file__).with_name("first_version.json").read_text())
+    entries = read_entries(tmp_path, "first")
+    assert [(entry["row"], entry["seed"]) for entry in entries] == [(run["row"], run["seed"]) for run in expected]
+    for entry, run in zip(entries, expected, strict=True):
+        folder = tmp_path / "saved/toy/comparison-first" / entry["folder"]
+        result = json.loads((folder / "result.json").read_text())
+        context = json.loads((folder / "context.json").read_text())
+        assert all(result[key] == run[key] for key in ("best_epoch", "num_parameters"))
+        found = {"valid": result["valid"], **{name: context[name] for name in ("told", "inferred", "withheld")}}
+        for name, sets in found.items():
+            for candidates, metrics in sets.items():
+                assert metrics == pytest.approx(run[name][candidates], abs=1e-9), (entry, name, candidates)
+
+
+def test_a_dataset_that_changes_meanwhile_is_not_mixed_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], write_dataset: WriteDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run reads other rows than the first: no table, and afterwards one of the new rows alone."""
+    from recbole_session.compare import comparing
+
+    rows = [*random_rows(n_users=20, n_items=100)[:-1], ("u1", "i1", 7)]
+    outcome = comparing._outcome
+
+    def change(run: comparing.PlannedRun, failure: str | None) -> str:
+        write_dataset(rows)
+        return outcome(run, failure)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comparing, "_outcome", change)
+        assert main(arguments(tmp_path)) == 2
+    error = capsys.readouterr().err
+    assert "dataset 'toy' changed during the comparison (" in error and "seed 2020 used checksum " in error
+    assert "start the same command again to make all runs with the present data" in error
+    assert not (tmp_path / "saved/toy/comparison-mine/metrics.txt").exists()
+    assert main(arguments(tmp_path)) == 0
+    table = read_table(tmp_path)
+    fresh = other_base(tmp_path, "fresh")
+    assert main(arguments(fresh)) == 0
+    assert read_table(fresh) == table
+
+
 def test_the_written_plan_is_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """comparison.yaml, given as --plan, is the same comparison: every run of it is reused."""
     assert main(arguments(tmp_path, "--seeds=1", learning_rate=0.01)) == 0
@@ -247,26 +303,25 @@ def test_a_run_in_another_process_is_waited_for(tmp_path: Path, capsys: pytest.C
     assert len((folder / "run.log").read_text().split("run folder:")) == 2
 
 
-def test_the_audit_comes_after_the_run_and_cannot_break_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_session.compare import worker
-
-    calls = []
-
-    def audit(folder: Path) -> None:
-        calls.append(folder)
-        (folder / "context.json").write_text("{}")
-
-    module = type(sys)("recbole_session.run.audit")
-    module.audit_run = audit  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    keys = keys_of(tmp_path)
-    folder, failure = worker.run_one("toy", {**keys, "model": "SessionBERT4Rec"}, None, True)
-    assert (calls, failure) == ([Path(folder)], None)
-    assert worker.run_one("toy", {**keys, "model": "SessionBERT4Rec"}, folder, False) == (folder, None)
-    assert len(calls) == 1
-    (Path(folder) / "context.json").unlink()
-    module.audit_run = lambda folder: 1 / 0  # type: ignore[attr-defined]
-    assert worker.run_one("toy", {}, folder, True) == (folder, "ZeroDivisionError: division by zero")
+def test_a_failed_audit_is_reported_and_the_run_stands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The audit of a run whose weights are gone fails; its result stays in the table."""
+    plan = "seeds: [3]\nruns:\n- {model: SessionBERT4Rec}\n"
+    assert main(arguments(tmp_path, plan=plan)) == 0
+    table = read_table(tmp_path)
+    (folder,) = run_folders(tmp_path)
+    weights = (folder / "best.pth").read_bytes()
+    (folder / "best.pth").unlink()
+    with_audit = [option for option in arguments(tmp_path, plan=plan) if option != "--no_context"]
+    capsys.readouterr()
+    assert main(with_audit) == 0
+    out = capsys.readouterr().out
+    assert "1 of 1 runs are there already, 0 to be made, the context of 1 to be audited" in out
+    assert "(context audit FAILED, " in out and "best.pth" in out
+    assert read_table(tmp_path) == table
+    (folder / "best.pth").write_bytes(weights)
+    assert main(with_audit) == 0
+    assert "FAILED" not in capsys.readouterr().out
+    assert (folder / "context.json").is_file()
 
 
 def test_settings_are_those_of_all_rows_and_of_each(tmp_path: Path) -> None:
