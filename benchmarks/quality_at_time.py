@@ -1,17 +1,13 @@
-"""Quality against training time: SessionBERT4Rec beside RecBole's BERT4Rec and SASRec, and beside a first sketch.
+"""Quality against training time: SessionBERT4Rec beside RecBole's BERT4Rec and SASRec.
 
     python benchmarks/quality_at_time.py --dataset ml-100k --seconds 600 --out results/quality_at_time
     python benchmarks/quality_at_time.py --dataset ml-1m-part --seconds 1800
-    python benchmarks/quality_at_time.py --sketch --seconds 1000     # ml-1m-part, d 64, 2 layers, L 200
 
 Each model trains for ``--seconds`` of training time, or to the end of its ``epochs``, one after the other in this
 process, with its default keys (``--set`` and ``--epochs`` change SessionBERT4Rec's). RecBole's models run in this
 project's pipeline: the same split, the same evaluation. At growing time points, within epochs too, the clock stands
 still and NDCG@10 among all items is taken on the validation split; nothing is chosen by it. Written are
 ``<out>-<dataset>.csv`` (every point), ``.md`` (time to the best that the worst of them ever reaches) and ``.png``.
-
-``--sketch`` takes the test split instead, at ``--points`` times: `sketch`'s frozen code and recipe, and
-SessionBERT4Rec of today with its default keys at the same size. It writes ``<out>-sketch.md``.
 """
 
 from __future__ import annotations
@@ -29,7 +25,6 @@ from typing import Any
 import torch
 from recbole.utils import init_seed
 from setting import SEED, ClockedLoader, build_ours, build_stock, describe, median, prepare_dataset, working_folder
-from sketch import RECIPE, SketchBERT4Rec
 from train import trainer_step
 
 from recbole_session.config.values import parse_command_line
@@ -37,8 +32,6 @@ from recbole_session.config.values import parse_command_line
 RECBOLE_MODELS = ("BERT4Rec", "SASRec")
 MODELS = ("SessionBERT4Rec", *RECBOLE_MODELS)
 COLORS = {"SessionBERT4Rec": "#0072b2", "BERT4Rec": "#d55e00", "SASRec": "#009e73"}
-SIZES = ("hidden_size", "inner_size", "n_layers", "n_heads", "MAX_ITEM_LIST_LENGTH", "session_features",
-         "max_session_segments", "temporal_dim")  # fmt: skip
 
 
 class BudgetSpent(Exception):
@@ -218,101 +211,20 @@ def draw(path: Path, curves: Sequence[Curve], title: str) -> None:
     pyplot.close(figure)
 
 
-# ---- beside the sketch
-
-Measurement = tuple[float, int, dict[str, float]]
-
-
-def versus_sketch(arguments: argparse.Namespace, folder: Path) -> None:
-    data_path = prepare_dataset(arguments.dataset, folder)
-    points = [arguments.seconds * (place + 1) / arguments.points for place in range(arguments.points)]
-    trainings = {"sketch": train_sketch, "SessionBERT4Rec": train_today}
-    measurements: dict[str, list[Measurement]] = {}
-    recipes, headline = [], ""
-    for name, train in trainings.items():
-        keys = RECIPE if name == "sketch" else {**{key: RECIPE[key] for key in SIZES}, **ours_keys(arguments)}
-        run = build_ours("SessionBERT4Rec", arguments.dataset, data_path, folder, **{"seed": SEED, **keys})
-        measurements[name] = []
-        recipe = ("hidden_dropout_prob", "attn_dropout_prob", "initializer_range", "mask_ratio", "train_batch_size",
-                  "learner", "learning_rate", "weight_decay")  # fmt: skip
-        recipes.append(f"- {name}: " + ", ".join(f"{key} {run.config[key]}" for key in recipe))
-        headline = describe(arguments.dataset, run.config, run.data.user_num - 1, run.data.item_num - 1)
-        train(run, points, measure_at_points(name, run, measurements[name]))
-    text = "\n".join([headline, "", *sketch_table(points, measurements), "", *recipes, ""])
-    out = Path(f"{arguments.out}-sketch.md")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
-    print(f"\n{text}")
-
-
-def measure_at_points(name: str, run: SimpleNamespace, measured: list[Measurement]) -> Callable[[float, int], None]:
-    """Return the evaluation of ``run.model`` on the test split among random and all items."""
-
-    def evaluate(seconds: float, steps: int) -> None:
-        metrics = run.evaluator.evaluate(run.model, run.test, run.config["device"], ["random", "all"]).metrics
-        run.model.train()
-        measured.append((seconds, steps, {candidates: values["ndcg@10"] for candidates, values in metrics.items()}))
-        print(f"{name}: {seconds:8.1f} s, {steps:6,} steps, ndcg@10 {measured[-1][2]}", flush=True)
-
-    return evaluate
-
-
-def train_today(run: SimpleNamespace, points: Sequence[float], evaluate: Callable[[float, int], None]) -> None:
-    train_watched(run, points, evaluate)
-
-
-def train_sketch(run: SimpleNamespace, points: Sequence[float], evaluate: Callable[[float, int], None]) -> None:
-    """Train the frozen code as the trainer of its day did, epoch after epoch, until the last point."""
-    device = run.config["device"]
-    init_seed(SEED, True)
-    run.model = SketchBERT4Rec(RECIPE, run.model.n_items).to(device)
-    run.model.initialize(RECIPE["initializer_range"])
-    optimizer = torch.optim.AdamW(
-        run.model.parameters(), lr=RECIPE["learning_rate"], weight_decay=RECIPE["weight_decay"]
-    )
-    clock = watched(run.train, device, points, evaluate)
-    run.model.train()
-    try:
-        while True:
-            for batch in clock:
-                optimizer.zero_grad()
-                run.model.calculate_loss(batch.to(device)).backward()
-                optimizer.step()
-    except BudgetSpent:
-        pass
-
-
-def sketch_table(points: Sequence[float], measurements: dict[str, list[Measurement]]) -> list[str]:
-    """Test NDCG@10 random/all at each point; a training that was over earlier stays where it ended."""
-    rows = ["Test NDCG@10 among random / all items; d, layers and L are equal.", "",
-            f"| training | {' | '.join(measurements)} |", f"|---|{'---|' * len(measurements)}"]  # fmt: skip
-    for place, point in enumerate(points):
-        cells = []
-        for measured in measurements.values():
-            seconds, steps, values = measured[min(place, len(measured) - 1)]
-            over = "" if seconds >= point else f", over at {seconds:.0f} s"
-            cells.append(f"{values['random']:.4f} / {values['all']:.4f} ({steps:,} steps{over})")
-        rows.append(f"| {point:g} s | {' | '.join(cells)} |")
-    return rows
-
-
 def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # what is done is seen, in a pipe too
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", help="ml-100k (default), ml-1m-part (default of --sketch), or one of atomic_data")
+    parser.add_argument("--dataset", default="ml-100k", help="ml-100k (default), ml-1m-part, or one of atomic_data")
     parser.add_argument("--seconds", type=float, default=600.0, help="of training for each model")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="the first is compared with")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="keys of SessionBERT4Rec")
     parser.add_argument("--epochs", type=int, help="of SessionBERT4Rec; its default may be over before --seconds")
     parser.add_argument("--stock_steps", type=int, default=3, help="timed steps of RecBole alone; 0 for none")
     parser.add_argument("--out", type=Path, default=Path("results/quality_at_time"), help="start of the files' names")
-    parser.add_argument("--points", type=int, default=4, help="evaluations of --sketch, evenly spaced")
-    parser.add_argument("--sketch", action="store_true", help="against the frozen sketch, on the test split")
     arguments = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)
-    arguments.dataset = arguments.dataset or ("ml-1m-part" if arguments.sketch else "ml-100k")
     with working_folder() as folder:
-        (versus_sketch if arguments.sketch else versus_recbole)(arguments, folder)
+        versus_recbole(arguments, folder)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from recbole_session.errors import InputError
+from recbole_session.model.contract import SessionModel, loss_terms
 
 Value = TypeVar("Value")
 
@@ -165,14 +166,14 @@ class SharedLoss:
 
     def __call__(self, batch: Interaction) -> Any:
         """Loss of this share (a scalar, or a tuple of them) of the global ``batch``, a mean over rows or terms."""
-        if hasattr(self.model, "hide_items"):
-            batch.update(Interaction(self.model.hide_items(batch)))
+        if isinstance(self.model, SessionModel):
+            batch.update(Interaction(self.model.draw_task(batch)))
         # A model that only counts (Pop) counts every row in every process.
         counts_only = bool(self.model.other_parameter())
         begin, end = (len(batch) * part // self.count for part in (self.rank, self.rank + 1))
         share = batch if counts_only else batch[begin:end]
-        n_terms = _n_terms(share)
-        mean_terms = n_terms if counts_only else _n_terms(batch) / self.count  # over the processes
+        n_terms = loss_terms(self.model, share)
+        mean_terms = n_terms if counts_only else loss_terms(self.model, batch) / self.count  # over the processes
         with self._own_stream():
             # Without a term of its own a process computes the whole batch's loss, times zero: its gradients must
             # exist, and for the same parameters as in one process.
@@ -199,12 +200,3 @@ class SharedLoss:
         torch.set_rng_state(states[0])
         if len(states) > 1:
             torch.cuda.set_rng_state(states[1], self.device)
-
-
-def _n_terms(share: Interaction) -> int:
-    """Over how many terms the loss of a batch is a mean."""
-    if "chosen" in share:  # SessionBERT4Rec
-        return int(share["chosen"].sum())
-    if "MASK_INDEX" in share:  # RecBole's BERT4Rec, which counts no mask at index 0
-        return int((share["MASK_INDEX"] > 0).sum())
-    return len(share)

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from recbole.data.interaction import Interaction
 
-from recbole_session.distributed import SharedLoss, _n_terms, gather_rows, mean_over_processes, on_first_process
+from recbole_session.distributed import SharedLoss, gather_rows, mean_over_processes, on_first_process
 from recbole_session.run.trainer import SessionTrainer
 from recbole_session.run.training import run_session
 from tests.conftest import WriteDataset, random_rows
@@ -171,13 +171,6 @@ def test_workers_do_not_change_the_numbers(tmp_path: Path) -> None:
             run_session(model, "toy", config_dict=values)
             found.append(outcome(only_run(base)))
         assert found[0] == found[1]
-
-
-def test_a_share_without_terms_weighs_nothing() -> None:
-    batch = {"item_seq": torch.ones(2, 3)}
-    assert _n_terms(Interaction(batch)) == 2
-    assert _n_terms(Interaction({**batch, "chosen": torch.tensor([[True, False, True], [False] * 3])})) == 2
-    assert _n_terms(Interaction({**batch, "MASK_INDEX": torch.tensor([[0, 2], [1, 3]])})) == 3
 
 
 def kill_in_epoch_two() -> None:

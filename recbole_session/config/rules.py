@@ -14,7 +14,7 @@ from recbole.utils import EvaluatorType
 
 from recbole_session.errors import InputError
 
-SESSION_FEATURES = ("ST", "SSE", "TSA")
+SESSION_FEATURES = ("ST", "SSE", "TSA", "GAP")
 CANDIDATE_SETS = ("random", "popular", "all")
 ITEM_LOSSES = ("full_softmax", "sampled_softmax", "gbce")
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
@@ -151,6 +151,9 @@ RULES: dict[str, Rule] = {
     "mask_ratio": number(0, 1, open_minimum=True),
     "ft_ratio": PROBABILITY,
     "item_loss": one_of(ITEM_LOSSES),
+    "tie_embeddings": TRUE_OR_FALSE,
+    "gated_layers": TRUE_OR_FALSE,
+    "hide_context_ratio": PROBABILITY,
     "num_train_negatives": integer(1),
     "gbce_calibration": PROBABILITY,
     "MAX_ITEM_LIST_LENGTH": integer(1),

@@ -25,7 +25,7 @@ from recbole_session.compat import import_recbole_models
 from recbole_session.config.rules import NESTED_KEYS, check_combination, check_value, nearest
 from recbole_session.config.values import deep_merge, dump_yaml, parse_command_line, plain, read_yaml_file
 from recbole_session.errors import InputError
-from recbole_session.model import Pop, SessionBERT4Rec
+from recbole_session.model import Pop, SessionBERT4Rec, SessionSASRec
 
 PROPERTIES = Path(__file__).with_name("properties")
 
@@ -39,7 +39,7 @@ _RECBOLE_EXTRA_KEYS = {"encoding", "tail_ratio", "numerical_features", "discreti
 
 def available_models() -> dict[str, type]:
     """Model classes by name: the plug-in's own, RecBole's sequential models and RecBole's Pop."""
-    models: dict[str, type] = {"SessionBERT4Rec": SessionBERT4Rec, "Pop": Pop}
+    models: dict[str, type] = {"SessionBERT4Rec": SessionBERT4Rec, "SessionSASRec": SessionSASRec, "Pop": Pop}
     for name, kind in inspect.getmembers(import_recbole_models(), inspect.isclass):
         if issubclass(kind, SequentialRecommender) and kind is not SequentialRecommender and name not in _UNSUPPORTED:
             models[name] = kind

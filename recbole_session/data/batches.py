@@ -16,6 +16,19 @@ from torch import Tensor
 
 from recbole_session.data.sequences import UserSequences, insert_session_tokens
 
+PADDING = 0
+UNKNOWN_TIME = torch.iinfo(torch.int64).min  # time of a predicted item where nobody knows when it happens
+
+
+def mask_token(n_items: int) -> int:
+    """Token of the item to be predicted; ``n_items`` counts the padding, as RecBole's ``item_num`` does."""
+    return n_items
+
+
+def session_token(n_items: int) -> int:
+    """Token that precedes every session when ST is on."""
+    return n_items + 1
+
 
 def prefix_window(sequences: UserSequences, users: Tensor, ends: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """Rows before ``ends``, at most ``length`` of them, oldest first, padding last (RecBole's layout).

@@ -13,13 +13,11 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
-from recbole_session.converters.datasets import DATASETS
 from recbole_session.data.atomic import check_times, read_columns, read_header
-from recbole_session.data.batches import lay_out_tokens, prefix_batch, token_batch
+from recbole_session.data.batches import lay_out_tokens, mask_token, prefix_batch, session_token, token_batch
 from recbole_session.data.sequences import UserSequences, build_user_sequences
 from recbole_session.data.splits import SPLITS, last_training_rows, leave_one_out
 from recbole_session.errors import InputError
-from recbole_session.model.session_bert4rec import mask_token, session_token
 
 
 class SessionDataset(SequentialDataset):
@@ -52,10 +50,9 @@ class SessionDataset(SequentialDataset):
         """Load the atomic files; a missing dataset is the user's to make, not ours to download."""
         path = Path(dataset_path) / f"{token}.inter"
         if not path.is_file():
-            source = f"{token} --download" if token in DATASETS else f"generic --dataset {token} --raw FILE"
             raise InputError(
-                f"dataset {token!r}: there is no {path}; make it with `recbole-session convert {source}`, "
-                "or put RecBole's atomic file there, or set data_path"
+                f"dataset {token!r}: there is no {path}; make it with `recbole-session convert` (see its --help), "
+                "put RecBole's atomic file there, or set data_path"
             )
         super()._load_data(token, dataset_path)
 
@@ -193,7 +190,7 @@ class SessionDataset(SequentialDataset):
         users, ends = self.users[index], self.ends[index]
         targets = self.sequences.items[ends]
         if self.batch_layout == "tokens":
-            length = self.config["MAX_ITEM_LIST_LENGTH"]
+            length = self.config["MAX_ITEM_LIST_LENGTH"] + self.config["model_class"].extra_tokens
             mask = None if self.split == "train" else mask_token(self.item_num)
             numbers = (users, targets, self.token_places[ends] + 1)  # three per row travel, to where the rows are
             users, targets, places = (values.to(self.batch_device, non_blocking=True) for values in numbers)

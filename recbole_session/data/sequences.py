@@ -9,8 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recbole_session.converters.sessions import session_starts
-
 
 @dataclass(frozen=True)
 class UserSequences:
@@ -84,12 +82,9 @@ def build_user_sequences(
     """
     order = np.lexsort((times, users))  # stable: rows of one user and time stay in the order of the file
     users, items, times = users[order], items[order], times[order]
-    if session_ids is None:
-        starts = session_starts(users, times, session_gap)
-    else:
-        session_ids = session_ids[order]
-        starts = np.ones(len(users), dtype=bool)
-        starts[1:] = (np.diff(session_ids) != 0) | (np.diff(users) != 0)
+    starts = np.ones(len(users), dtype=bool)
+    opens = np.diff(times) > session_gap if session_ids is None else np.diff(session_ids[order]) != 0
+    starts[1:] = opens | (np.diff(users) != 0)
     offsets = np.searchsorted(users, np.arange(n_users + 1))
     return UserSequences(
         items=torch.from_numpy(items),

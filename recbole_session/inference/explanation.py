@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
-from torch import Tensor
 
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking import item_scores
 from recbole_session.inference.histories import Histories, Request, gather_histories
 from recbole_session.inference.recommender import Recommender
 from recbole_session.inference.top_items import best_items
+from recbole_session.model.contract import SessionModel
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def explain(recommender: Recommender, user: str, request: Request, k: int = 10) 
     """Explain the answer to one request.
 
     ``"without"`` a feature shows the same weights an input that lacks what the feature tells: without ST there
-    are no session tokens, without SSE every token is in the latest session, without TSA everything happens at
+    are no session tokens, without SSE every token is in the latest session, without TSA or GAP everything happens at
     the moment of the answer. The model is not trained again, so this is what the feature does in this model,
     not what a model without it would do.
 
@@ -102,14 +99,14 @@ def explain(recommender: Recommender, user: str, request: Request, k: int = 10) 
         name: _gather(recommender, replace(request, now=moment, new_session=name == "new session"))
         for name, moment in moments.items()
     }
-    with _recorded_attention(recommender) as attention:
-        answers = {"answer": _top(recommender, histories, recommender.batch(histories, [user]), k)}
+    batch = recommender.batch(histories, [user])
+    answers = {"answer": _top(recommender, histories, batch, k)}
     for feature in recommender.config["session_features"] or ():
         batch = batch_without(recommender, histories, user, feature)
         answers[f"without {feature}"] = _top(recommender, histories, batch, k)
     for name, variant in both.items():
         answers[name] = _top(recommender, variant, recommender.batch(variant, [user]), k)
-    events, other = _events(recommender, histories, user, attention)
+    events, other = _events(recommender, histories, batch)
     return Explanation(user, now, bool(histories.opens_session[0]), events, answers, moments, other)
 
 
@@ -121,11 +118,11 @@ def _gather(recommender: Recommender, request: Request) -> Histories:
 
 
 def batch_without(recommender: Recommender, histories: Histories, user: str, feature: str) -> Interaction:
-    """The input of one history, lacking what ``feature`` (ST, SSE or TSA) tells."""
+    """The input of one history without what ``feature`` says."""
     features = [name for name in recommender.config["session_features"] if name != feature]
     batch = recommender.batch(histories, [user], features)
     is_token = batch["item_seq"] != 0
-    for name, column in (("SSE", "session_seq"), ("TSA", "time_seq")):
+    for name, column in (("SSE", "session_seq"), ("TSA", "time_seq"), ("GAP", "time_seq")):
         if feature == name:
             batch[column] = batch[column][:, -1:] * is_token
     return batch
@@ -143,40 +140,20 @@ def _top(recommender: Recommender, histories: Histories, batch: Interaction, k: 
     return [recommender.vocabulary.items[item - 1] for item in kept]
 
 
-@contextmanager
-def _recorded_attention(recommender: Recommender) -> Iterator[list[Tensor]]:
-    """Collect the last layer's attention of the last position, ``[B, L]``, while the block runs."""
-    found: list[Tensor] = []
-    layers = getattr(recommender.model, "layers", None)
-    if getattr(recommender.config["model_class"], "batch_layout", "prefix") != "tokens" or layers is None:
-        yield found
-        return
-    attention: Any = layers[-1].attention
-
-    def record(module: Any, inputs: tuple[Any, ...]) -> None:
-        found.append(module.weights(*inputs)[:, :, -1].mean(1).cpu())
-
-    hook = attention.register_forward_pre_hook(record)
-    try:
-        yield found
-    finally:
-        hook.remove()
-
-
-def _events(
-    recommender: Recommender, histories: Histories, user: str, attention: Sequence[Tensor]
-) -> tuple[list[SeenEvent], float]:
+@torch.no_grad()
+def _events(recommender: Recommender, histories: Histories, batch: Interaction) -> tuple[list[SeenEvent], float]:
     """Events in order of time with their share of the attention, and the share of everything else."""
     sequences = histories.sequences
     shares: list[float | None] = [None] * (len(sequences.items) - 1)
     other = 0.0
-    if attention:
-        item_seq = recommender.batch(histories, [user])["item_seq"][0]
-        item_seq = item_seq[-attention[0].size(1) :]  # the model leaves out the padding
+    model = recommender.model
+    attention = model.attention(batch.to(recommender.config["device"])) if isinstance(model, SessionModel) else None
+    if attention is not None:
+        item_seq = batch["item_seq"][0].cpu()
         is_event = (item_seq > 0) & (item_seq < recommender.vocabulary.n_items)
-        read = attention[0][0][is_event].tolist()  # of the latest events, oldest first
+        read = attention[0].cpu()[is_event].tolist()  # of the latest events, oldest first
         shares[len(shares) - len(read) :] = read
-        other = float(attention[0][0][~is_event].sum())
+        other = float(attention[0].cpu()[~is_event].sum())
     names = recommender.vocabulary.items
     sessions = (sequences.sessions - sequences.sessions[0] + 1).tolist()
     rows = zip(sequences.items[:-1].tolist(), sequences.times.tolist(), sessions, shares, strict=False)

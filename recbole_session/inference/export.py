@@ -16,11 +16,11 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_session.data.batches import mask_token, session_token
 from recbole_session.errors import InputError
 from recbole_session.files import replacing
 from recbole_session.inference.histories import Request, gather_histories
 from recbole_session.inference.recommender import Recommender
-from recbole_session.model.session_bert4rec import mask_token, session_token
 
 TOLERANCE = 1e-4  # largest difference of a score between onnxruntime and torch
 
@@ -105,7 +105,7 @@ def server_facts(recommender: Recommender, names: list[str]) -> dict[str, Any]:
         "model": config["model"],
         "layout": layout,
         "inputs": names,
-        "length": config["MAX_ITEM_LIST_LENGTH"],
+        "length": config["MAX_ITEM_LIST_LENGTH"] + getattr(config["model_class"], "extra_tokens", 0),
         "mask": mask_token(n_items) if layout == "tokens" else None,
         "session_token": session_token(n_items) if uses_token else 0,
         "session_gap": config["session_gap"],
@@ -115,7 +115,8 @@ def server_facts(recommender: Recommender, names: list[str]) -> dict[str, Any]:
 
 def probe_batches(recommender: Recommender, seed: int = 0) -> Iterator[dict[str, Tensor]]:
     """Inputs of made-up histories in odd shapes: one and many, shortest and longest, padded and full."""
-    longest = int(recommender.config["MAX_ITEM_LIST_LENGTH"])
+    config = recommender.config
+    longest = int(config["MAX_ITEM_LIST_LENGTH"]) + getattr(config["model_class"], "extra_tokens", 0)
     generator = np.random.default_rng(seed)
     for count, length in ((3, longest), (1, 2), (1, longest), (17, max(longest - 1, 2)), (5, min(7, longest))):
         requests = []

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recbole_session.converters.sessions import session_starts
 from recbole_session.data.atomic import LATEST_SECOND
 from recbole_session.data.sequences import UserSequences, build_user_sequences
 from recbole_session.errors import InputError
@@ -229,10 +228,9 @@ def _open_sessions(
 ) -> tuple[UserSequences, NDArray[np.bool_]]:
     """Number the sessions of the predicted rows: the latest one's, or the next; also which do open one."""
     targets = sequences.offsets[1:] - 1
-    pairs = torch.stack((targets - 1, targets), dim=1).flatten()
-    silent = session_starts(np.repeat(np.arange(len(targets)), 2), sequences.times[pairs].numpy(), session_gap)[1::2]
+    silent = (sequences.times[targets] - sequences.times[targets - 1] > session_gap).tolist()
     opens = np.array(
-        [bool(gap) if want == "auto" else bool(want) for want, gap in zip(wanted, silent, strict=True)], dtype=np.bool_
+        [gap if want == "auto" else bool(want) for want, gap in zip(wanted, silent, strict=True)], dtype=np.bool_
     )
     sessions = sequences.sessions.clone()
     sessions[targets] = sessions[targets - 1] + torch.from_numpy(opens)

@@ -11,14 +11,13 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_session.data.batches import lay_out_tokens, prefix_batch, token_batch
+from recbole_session.data.batches import lay_out_tokens, mask_token, prefix_batch, session_token, token_batch
 from recbole_session.data.loaders import evaluation_transform
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking import item_scores
 from recbole_session.inference.histories import Histories, History, Item, NewSession, Request, Time, gather_histories
 from recbole_session.inference.recommendation import Recommendation
 from recbole_session.inference.top_items import best_items
-from recbole_session.model.session_bert4rec import mask_token, session_token
 from recbole_session.run.loading import load_model
 from recbole_session.run.vocabulary import Vocabulary
 
@@ -253,7 +252,7 @@ class Recommender:
             n_items = self.vocabulary.n_items
             token = session_token(n_items) if "ST" in features else None
             tokens, places = lay_out_tokens(sequences, token)
-            length = self.config["MAX_ITEM_LIST_LENGTH"]
+            length = self.config["MAX_ITEM_LIST_LENGTH"] + self.config["model_class"].extra_tokens
             columns.update(token_batch(tokens, rows, places[targets] + 1, length, mask_token(n_items)))
         else:
             columns.update(prefix_batch(self.config, sequences, rows, targets))

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from recbole_session.compare.runs import CONTEXTS
+from recbole_session.data.batches import UNKNOWN_TIME
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import EvaluationLoader
 from recbole_session.data.sequences import UserSequences
@@ -151,9 +152,11 @@ def infer_targets(sequences: UserSequences, session_gap: float) -> UserSequences
 
 
 def withhold_targets(sequences: UserSequences) -> UserSequences:
-    """Put every test target at the moment and into the session of the event before it."""
-    users, _ = leave_one_out(sequences)["test"]
-    return _move_targets(sequences, torch.zeros_like(users), torch.zeros_like(users, dtype=torch.bool))
+    """Put every test target into the session of the event before it, at a time that nobody knows."""
+    users, ends = leave_one_out(sequences)["test"]
+    moved = _move_targets(sequences, torch.zeros_like(users), torch.zeros_like(users, dtype=torch.bool))
+    moved.times[ends] = UNKNOWN_TIME
+    return moved
 
 
 def median_gaps(sequences: UserSequences) -> Tensor:

@@ -11,7 +11,6 @@ from paper_run import train_to_the_end, useful_flop
 from plain_bert4rec import IGNORED, PlainBERT4Rec, evaluate_pass
 from quality_at_time import Curve, first_time, time_points
 from setting import ClockedLoader, build_ours, generate_dataset
-from sketch import SketchBERT4Rec
 from torch import Tensor
 
 from recbole_session.config.session_config import SessionConfig
@@ -25,16 +24,14 @@ N_ITEMS = 40
 FEATURES = [[], ["ST"], ["SSE"], ["TSA"], ["ST", "SSE", "TSA"]]
 
 
-def ours_and_other(
-    build_config: BuildConfig, other: type[PlainBERT4Rec], **keys: object
-) -> tuple[SessionBERT4Rec, PlainBERT4Rec, SessionConfig]:
+def ours_and_other(build_config: BuildConfig, **keys: object) -> tuple[SessionBERT4Rec, PlainBERT4Rec, SessionConfig]:
     torch.manual_seed(0)
     config = build_config(**{"initializer_range": 0.3, "MAX_ITEM_LIST_LENGTH": 12, **keys})
     ours = SessionBERT4Rec(config, SimpleNamespace(num=lambda field: N_ITEMS))
     for name, parameter in ours.named_parameters():
         if "norm" in name or name.endswith("bias") or "phases" in name:
             torch.nn.init.normal_(parameter, mean=float("norm.weight" in name), std=0.3)
-    reference = other(config, N_ITEMS)
+    reference = PlainBERT4Rec(config, N_ITEMS)
     reference.load_state_dict(ours.state_dict(), strict=True)
     return ours, reference, config
 
@@ -50,11 +47,8 @@ def batch_of(lengths: list[int], length: int = 12) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("features", FEATURES, ids="+".join)
-@pytest.mark.parametrize("other", [PlainBERT4Rec, SketchBERT4Rec])
-def test_same_loss_and_gradients_for_the_same_masked_batch(
-    build_config: BuildConfig, other: type[PlainBERT4Rec], features: list[str]
-) -> None:
-    ours, reference, _ = ours_and_other(build_config, other, session_features=features)
+def test_same_loss_and_gradients_for_the_same_masked_batch(build_config: BuildConfig, features: list[str]) -> None:
+    ours, reference, _ = ours_and_other(build_config, session_features=features)
     batch = batch_of([1, 12, 5, 2, 7, *range(1, 13), *range(12, 0, -1)])
     masked_seq, chosen = mask_items(batch["item_seq"], N_ITEMS, mask_ratio=0.4)
     loss = ours.calculate_loss({**batch, "masked_seq": masked_seq, "chosen": chosen})
@@ -72,9 +66,8 @@ def test_same_loss_and_gradients_for_the_same_masked_batch(
 
 
 @pytest.mark.parametrize("features", FEATURES, ids="+".join)
-@pytest.mark.parametrize("other", [PlainBERT4Rec, SketchBERT4Rec])
-def test_same_scores(build_config: BuildConfig, other: type[PlainBERT4Rec], features: list[str]) -> None:
-    ours, reference, _ = ours_and_other(build_config, other, session_features=features)
+def test_same_scores(build_config: BuildConfig, features: list[str]) -> None:
+    ours, reference, _ = ours_and_other(build_config, session_features=features)
     batch = batch_of([1, 12, 5, 2])
     batch["item_seq"][:, -1] = N_ITEMS
     with torch.no_grad():
@@ -83,7 +76,7 @@ def test_same_scores(build_config: BuildConfig, other: type[PlainBERT4Rec], feat
 
 
 def test_plain_masking_has_the_papers_shares(build_config: BuildConfig) -> None:
-    _, reference, _ = ours_and_other(build_config, PlainBERT4Rec, mask_ratio=0.3)
+    _, reference, _ = ours_and_other(build_config, mask_ratio=0.3)
     torch.manual_seed(0)
     item_seq = torch.randint(1, N_ITEMS + 2, (3000, 12))  # session tokens, and masks that are no items either
     item_seq[:, :2] = 0
@@ -160,7 +153,7 @@ def test_flop_of_a_whole_run_are_those_of_its_sequences(write_dataset: WriteData
 def test_flop_agree_with_torchs_own_count(build_config: BuildConfig) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    _, reference, config = ours_and_other(build_config, PlainBERT4Rec)
+    _, reference, config = ours_and_other(build_config)
     batch = batch_of([12, 12, 12])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         reference.eval()(batch["item_seq"], batch["session_seq"], batch["time_seq"])

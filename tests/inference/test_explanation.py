@@ -11,7 +11,7 @@ from recbole_session.inference.explain_table import explanation_table
 from recbole_session.inference.explanation import batch_without, explain
 from recbole_session.inference.histories import Request, gather_histories
 from recbole_session.inference.recommender import Recommender
-from recbole_session.model.layers import SelfAttention
+from recbole_session.model.encoder import SelfAttention, Times
 from tests.conftest import DAY
 from tests.inference.conftest import ROWS, TrainToy, histories_and_targets
 
@@ -29,7 +29,8 @@ def test_weights_are_those_of_the_attention(temporal_dim: int, places: list[int]
     """Weights times values, projected, must be what `forward` gives."""
     torch.manual_seed(0)
     attention = SelfAttention(8, 2, 0.0, temporal_dim)
-    states, temporal = torch.randn(3, 5, 8), torch.randn(3, 5, 4) if temporal_dim else None
+    states = torch.randn(3, 5, 8)
+    temporal = Times(*[torch.randn(3, 5, 4)] * 2) if temporal_dim else None
     key_bias = torch.zeros(3, 1, 5)
     key_bias[1, ..., :2] = -torch.inf
     queries = torch.tensor([places] * 3)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from recbole_session.model import layers, losses, session_bert4rec
+from recbole_session.model import encoder, losses, session_bert4rec
 from recbole_session.model.dropout import Dropout
-from recbole_session.model.layers import finish_layer
+from recbole_session.model.encoder import finish_layer
 from recbole_session.model.pieces import plan_pieces
 from recbole_session.model.session_bert4rec import SessionBERT4Rec
 from tests.conftest import BuildConfig
@@ -25,7 +25,7 @@ def test_a_step_looks_at_the_device_once(
     keys = {"hidden_dropout_prob": 0.2, "attn_dropout_prob": 0.2, "num_train_negatives": 5}
     model = build_model(build_config, session_features=features, item_loss=loss, mask_ratio=0.5, **keys).train()
     batch = random_batch(lengths, 8)
-    hidden = model.hide_items(batch)
+    hidden = model.draw_task(batch)
     pieces = plan_pieces((batch["item_seq"] != 0).sum(1), hidden["chosen"].sum(1), piece_size=64)
     there = [piece._replace(rows=piece.rows.to("meta")) for piece in pieces]
     looks = []
@@ -57,7 +57,7 @@ def test_a_gpu_computes_what_the_cpu_does(
 ) -> None:
     model = build_model(build_config, session_features=features, mask_ratio=0.5)
     batch = random_batch(lengths, 8)
-    batch.update(model.hide_items(batch))
+    batch.update(model.draw_task(batch))
     expected = results(model, batch, "cpu")
     with torch.autocast("cuda", dtype=torch.bfloat16, enabled=half):
         found = results(model, batch, "cuda")
@@ -75,14 +75,14 @@ def test_compiled_layers_compute_the_same(
     """Traced by torch.compile, with shapes that change; the code it would generate for them is torch's own matter."""
     torch._dynamo.reset()
     traced = torch.compile(finish_layer, dynamic=True, backend="aot_eager", fullgraph=True)
-    monkeypatch.setattr(layers, "compiled_finish", lambda: traced)
+    monkeypatch.setattr(encoder, "compiled_finish", lambda: traced)
     keys = {"session_features": features, "mask_ratio": 0.5}
     eager, compiled = build_model(build_config, **keys), build_model(build_config, torch_compile=True, **keys)
     counters = torch._dynamo.utils.counters["stats"]
     counters.clear()
     for lengths in ([8, 3, 5], [8, 2, 2, 7, 6], [7, 4], [3] * 70):
         batch = random_batch(lengths, 8)
-        batch.update(eager.hide_items(batch))
+        batch.update(eager.draw_task(batch))
         for model in (eager, compiled):
             model.zero_grad()
             model.calculate_loss(batch).backward()

@@ -1,9 +1,9 @@
-"""Every BERT4Rec row of the paper's Table 2."""
+"""Every row of the paper's Table 2."""
 
 import pytest
 
 from recbole_session.config.session_config import SessionConfig
-from recbole_session.model import SessionBERT4Rec
+from recbole_session.model import SessionBERT4Rec, SessionSASRec
 
 PAPER = {"hidden_size": 256, "n_layers": 4, "inner_size": 1024}
 DATASETS = {
@@ -38,8 +38,7 @@ class Catalogue:
         return self.items + 1  # the padding
 
 
-@pytest.mark.parametrize(("features", "dataset", "count"), CASES)
-def test_table_2(features: tuple[str, ...], dataset: str, count: int) -> None:
+def n_parameters(kind: type, features: tuple[str, ...], dataset: str) -> int:
     facts = DATASETS[dataset]
     keys = {
         **PAPER,
@@ -48,6 +47,19 @@ def test_table_2(features: tuple[str, ...], dataset: str, count: int) -> None:
         "n_heads": facts["n_heads"],
         "max_session_segments": facts["m"],
         "temporal_dim": facts["d_T"],
+        "tie_embeddings": False,
+        "gated_layers": False,
     }
-    model = SessionBERT4Rec(SessionConfig("SessionBERT4Rec", dataset, config_dict=keys), Catalogue(facts["items"]))
-    assert sum(parameter.numel() for parameter in model.parameters()) == count
+    model = kind(SessionConfig(kind, dataset, config_dict=keys), Catalogue(facts["items"]))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("features", "dataset", "count"), CASES)
+def test_bert4rec_rows(features: tuple[str, ...], dataset: str, count: int) -> None:
+    assert n_parameters(SessionBERT4Rec, features, dataset) == count
+
+
+@pytest.mark.parametrize(("dataset", "count"), [*zip(DATASETS, TABLE_2[()], strict=True)])
+def test_sasrec_rows(dataset: str, count: int) -> None:
+    """The paper's SASRec is the same encoder with a causal mask, and has plain BERT4Rec's parameters."""
+    assert n_parameters(SessionSASRec, (), dataset) == count

@@ -4,19 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recbole_session.model.session_bert4rec import (
-    SessionBERT4Rec,
-    mask_items,
-    mask_token,
-    session_segments,
-    session_token,
-)
+from recbole_session.data.batches import mask_token, session_token
+from recbole_session.model.session_bert4rec import SessionBERT4Rec, mask_items
+from recbole_session.model.session_transformer import columns_of
 from tests.conftest import BuildConfig
 
 N_ITEMS = 20  # padding included
 SESSION, MASK = session_token(N_ITEMS), mask_token(N_ITEMS)
 DATASET = SimpleNamespace(num=lambda field: N_ITEMS)
-ALL_FEATURES = [[], ["ST"], ["SSE"], ["TSA"], ["ST", "SSE", "TSA"]]
+ALL_FEATURES = [[], ["ST"], ["SSE"], ["TSA"], ["GAP"], ["ST", "SSE", "TSA", "GAP"]]
 
 
 def build_model(build_config: BuildConfig, **keys: object) -> SessionBERT4Rec:
@@ -33,16 +29,6 @@ def random_batch(lengths: list[int], length: int, seed: int = 0) -> dict[str, to
     times = 1_000_000_000 + torch.randint(0, 90_000, shape, generator=generator).cumsum(1)
     items = torch.randint(1, N_ITEMS, shape, generator=generator)
     return {"item_seq": items * is_token, "session_seq": sessions * is_token, "time_seq": times * is_token}
-
-
-# ---- segments
-
-
-def test_segments_count_from_the_latest_session() -> None:
-    sessions = torch.tensor([[0, 0, 7, 7, 8, 9, 10, 10], [3, 3, 3, 3, 3, 3, 3, 3]])
-    is_token = torch.tensor([[False] * 2 + [True] * 6, [True] * 8])
-    segments = session_segments(sessions, is_token, max_session_segments=3)
-    assert segments.tolist() == [[0, 0, 1, 1, 1, 2, 3, 3], [3] * 8]
 
 
 # ---- masking
@@ -101,17 +87,20 @@ def test_ft_ratio_1_masks_the_last_item_alone() -> None:
 # ---- loss and scores
 
 
+@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("features", ALL_FEATURES)
 @pytest.mark.parametrize("lengths", [[1], [8], [8, 1, 3, 5], list(range(1, 9)) * 5])
-def test_loss_equals_the_plain_one(features: list[str], lengths: list[int], build_config: BuildConfig) -> None:
+def test_loss_equals_the_plain_one(
+    features: list[str], lengths: list[int], tied: bool, build_config: BuildConfig
+) -> None:
     """All positions of the padded batch through the encoder and the output layer, then the chosen ones picked."""
-    model = build_model(build_config, session_features=features, mask_ratio=0.5)
+    model = build_model(build_config, session_features=features, mask_ratio=0.5, tie_embeddings=tied)
     batch = random_batch(lengths, 8)
     torch.manual_seed(3)
     fast = model.calculate_loss(batch)
     torch.manual_seed(3)
     masked_seq, chosen = mask_items(batch["item_seq"], N_ITEMS, 0.5)
-    logits = model.output(model.encode(masked_seq, batch["session_seq"], batch["time_seq"]))
+    logits = F.linear(model.encode((masked_seq, batch["session_seq"], batch["time_seq"])), *model.output_factors())
     losses = F.cross_entropy(logits.transpose(1, 2), batch["item_seq"].clamp(max=N_ITEMS - 1), reduction="none")
     slow = (losses * chosen).nan_to_num().sum() / max(int(chosen.sum()), 1)
     torch.testing.assert_close(fast, slow)
@@ -142,7 +131,7 @@ def test_a_batch_without_a_chosen_item_has_loss_0_and_no_gradient(build_config: 
 def test_scores_come_from_the_last_position_alone(features: list[str], build_config: BuildConfig) -> None:
     model = build_model(build_config, session_features=features)
     batch = random_batch([8, 1, 5], 8)
-    states = model.encode(batch["item_seq"], batch["session_seq"], batch["time_seq"])
+    states = model.encode(columns_of(batch))
     scores = model.full_sort_predict(batch)
     torch.testing.assert_close(scores, model.output(states)[:, -1])
     items = torch.tensor([4, 1, 19])
@@ -165,11 +154,13 @@ def test_padding_changes_no_score(features: list[str], build_config: BuildConfig
     torch.testing.assert_close(model.full_sort_predict(rubbish), scores)
 
 
-@pytest.mark.parametrize(("feature", "field"), [("SSE", "session_seq"), ("TSA", "time_seq")])
+@pytest.mark.parametrize(("feature", "field"), [("SSE", "session_seq"), ("TSA", "time_seq"), ("GAP", "time_seq")])
 def test_only_the_feature_switched_on_reads_its_field(feature: str, field: str, build_config: BuildConfig) -> None:
     batch = random_batch([8, 5], 8)
     changed = dict(batch)
-    changed[field] = torch.where(batch["item_seq"] > 0, batch[field] + torch.tensor([0, 0, 0, 0, 0, 0, 3, 9000]), 0)
+    changed[field] = torch.where(
+        batch["item_seq"] > 0, batch[field] + torch.tensor([0, 0, 0, 0, 0, 0, 3, 9_000_000]), 0
+    )
     for features, notices in (([feature], True), ([], False), (["ST"], False)):
         model = build_model(build_config, session_features=features)
         scores, other = model.full_sort_predict(batch), model.full_sort_predict(changed)

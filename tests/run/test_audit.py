@@ -11,6 +11,7 @@ import pytest
 import recbole_session
 from recbole_session.cli import main
 from recbole_session.compare.runs import read_run
+from recbole_session.data.batches import UNKNOWN_TIME
 from recbole_session.data.sequences import UserSequences, build_user_sequences
 from recbole_session.errors import InputError
 from recbole_session.run.audit import (
@@ -84,7 +85,8 @@ def test_contexts_by_hand() -> None:
     ]
 
     withheld = withhold_targets(told)
-    assert withheld.times.tolist() == [0, 10, 13, 13, 7, 8, 0, 100, 100, 400, 400, 50, 950, 950]
+    unknown = UNKNOWN_TIME
+    assert withheld.times.tolist() == [0, 10, 13, unknown, 7, 8, 0, 100, 100, 400, unknown, 50, 950, unknown]
     assert withheld.sessions.tolist() == [1, 1, 2, 2, 4, 4, 5, 5, 5, 5, 5, 6, 7, 7]
     assert told.times[3] == 500  # the run's own rows stay as they are
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from recbole_session.model.layers import EncoderLayer, SelfAttention, TemporalEncoding
+from recbole_session.model.encoder import EncoderLayer, SelfAttention, TemporalEncoding, Times
 
 NOW = 1_732_400_000
 
@@ -55,6 +55,10 @@ def spelled_out_attention(
     return attention.output(context)
 
 
+def of_all(temporal: torch.Tensor | None) -> Times | None:
+    return None if temporal is None else Times(temporal, temporal)
+
+
 def key_bias(is_token: torch.Tensor) -> torch.Tensor:
     return torch.zeros(is_token.shape).masked_fill(~is_token, float("-inf"))[:, None]
 
@@ -69,7 +73,7 @@ def test_attention_equals_the_spelled_out_one(temporal_dim: int, n_heads: int, t
     temporal = torch.randn(len(tokens), length, temporal_dim) if temporal_dim else None
     is_token = torch.arange(length) >= length - torch.tensor(tokens)[:, None]
 
-    fast = attention(states, key_bias(is_token), temporal)[is_token]
+    fast = attention(states, key_bias(is_token), of_all(temporal))[is_token]
     slow = spelled_out_attention(attention, states, is_token, temporal)[is_token]
     torch.testing.assert_close(fast, slow)
     gradients = [
@@ -106,9 +110,9 @@ def test_asking_for_some_positions_gives_their_states(places: list[list[int]]) -
     states, temporal = torch.randn(3, 5, 8), torch.randn(3, 5, 3)
     bias = key_bias(torch.arange(5) >= torch.tensor([[0], [4], [2]]))
     queries = torch.tensor(places)
-    everywhere = layer(states, bias, temporal)
+    everywhere = layer(states, bias, of_all(temporal))
     expected = torch.stack([row[asked] for row, asked in zip(everywhere, queries, strict=True)])
-    torch.testing.assert_close(layer(states, bias, temporal, queries), expected)
+    torch.testing.assert_close(layer(states, bias, of_all(temporal), queries), expected)
 
 
 @pytest.mark.parametrize("temporal_dim", [0, 3])
@@ -120,7 +124,7 @@ def test_the_fused_attention_of_other_devices_is_the_same(temporal_dim: int) -> 
     temporal = torch.randn(3, 5, temporal_dim) if temporal_dim else None
     bias = key_bias(torch.arange(5) >= torch.tensor([[0], [4], [2]]))
     queries = torch.tensor([[0, 4], [4, 4], [3, 2]])
-    projected = attention._project(states, temporal, queries)
+    projected = attention._project(states, of_all(temporal), queries)
     value = attention._heads(attention.value(states))
     fused, ours = (attend(value, *projected, bias) for attend in (attention._fused, attention._spelled_out))
     torch.testing.assert_close(fused, ours)

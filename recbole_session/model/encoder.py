@@ -1,12 +1,14 @@
-"""The Transformer encoder of SessionBERT4Rec, read from top to bottom.
+"""The Transformer encoder of the session-aware models, read from top to bottom.
 
-Shapes: ``B`` sequences, ``L`` tokens, ``Q`` of them asking, ``d`` hidden size, ``h`` heads, ``d_T`` temporal dimension.
+Shapes: ``B`` sequences, ``L`` tokens, ``Q`` queries among them, ``d`` hidden size, ``h`` heads, ``d_T`` temporal
+dimension.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -65,8 +67,32 @@ def take(states: Tensor, places: Tensor | None) -> Tensor:
     return states.flatten(0, 1).index_select(0, (first + places).flatten()).unflatten(0, places.shape)
 
 
+def rows_of(bias: Tensor, queries: Tensor | None) -> Tensor:
+    """Rows of an attention bias for some queries: ``[B, L, L]`` -> ``[B, Q, L]``; ``[B, 1, L]`` stays."""
+    return (
+        bias
+        if queries is None or bias.size(1) == 1
+        else bias.gather(1, queries.unsqueeze(-1).expand(-1, -1, bias.size(2)))
+    )
+
+
+class Times(NamedTuple):
+    """Temporal encodings of a layer's input, ``[B, L, d_T]`` each.
+
+    Attributes
+    ----------
+    queries : Tensor
+        The moment that a position asks about. In a causal model this is the time of the interaction it predicts.
+    keys : Tensor
+        The moment of the token at a position.
+    """
+
+    queries: Tensor
+    keys: Tensor
+
+
 class SelfAttention(nn.Module):
-    """Bidirectional self-attention, temporal (equation 2 of the paper) where ``temporal_dim`` > 0.
+    """Self-attention, temporal (equation 2 of the paper) where ``temporal_dim`` > 0.
 
     One ``d_T x d_T`` projection with bias, shared by the queries, keys and heads of this layer, is
     concatenated to every head's query and key; attention is scaled by ``sqrt(d_head + d_T)``. Values stay as
@@ -83,21 +109,19 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(hidden_size, hidden_size)
         self.temporal = nn.Linear(temporal_dim, temporal_dim) if temporal_dim else None
 
-    def forward(
-        self, states: Tensor, key_bias: Tensor, temporal: Tensor | None, queries: Tensor | None = None
-    ) -> Tensor:
-        """Attend from the positions ``queries`` to all.
+    def forward(self, states: Tensor, bias: Tensor, times: Times | None, queries: Tensor | None = None) -> Tensor:
+        """Attend from the positions ``queries`` to all positions.
 
         Parameters
         ----------
         states : Tensor
             ``[B, L, d]``.
-        key_bias : Tensor
-            ``[B, 1, L]``, 0 at tokens and -inf at padding.
-        temporal : Tensor or None
-            Temporal encoding ``[B, L, d_T]``.
+        bias : Tensor
+            Added to the attention logits: 0 where a position may be attended to, -inf where it may not. ``[B, 1, L]``
+            is one row for all queries; ``[B, L, L]`` has a row per position.
+        times : Times or None
         queries : Tensor or None
-            int64 ``[B, Q]``, the positions that ask; None for all of them, in order.
+            int64 ``[B, Q]``, the positions that attend; None for all of them, in order.
 
         Returns
         -------
@@ -107,34 +131,33 @@ class SelfAttention(nn.Module):
         value = self._heads(self.value(states))  # [B, h, L, d_head]
         # On a CPU torch's fused attention is no faster, and has no dropout.
         attend = self._spelled_out if states.device.type == "cpu" else self._fused
-        context = attend(value, *self._project(states, temporal, queries), key_bias)  # [B, h, Q, d_head]
+        context = attend(value, *self._project(states, times, queries), rows_of(bias, queries))  # [B, h, Q, d_head]
         return self.output(context.transpose(1, 2).flatten(2))
 
-    def weights(
-        self, states: Tensor, key_bias: Tensor, temporal: Tensor | None, queries: Tensor | None = None
-    ) -> Tensor:
-        """How much each position is attended to, ``[B, h, Q, L]``, rows summing to 1; arguments as in `forward`."""
-        return self._weights(*self._project(states, temporal, queries), key_bias)
+    def weights(self, states: Tensor, bias: Tensor, times: Times | None, queries: Tensor | None = None) -> Tensor:
+        """Attention paid to each position, ``[B, h, Q, L]``, rows summing to 1; arguments as in `forward`."""
+        return self._weights(*self._project(states, times, queries), rows_of(bias, queries))
 
     def _project(
-        self, states: Tensor, temporal: Tensor | None, queries: Tensor | None
+        self, states: Tensor, times: Times | None, queries: Tensor | None
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
         """Queries ``[B, h, Q, d_head]``, keys ``[B, h, L, d_head]`` and what TSA adds to both, ``[B, Q or L, d_T]``."""
         query, key = self._heads(self.query(take(states, queries))), self._heads(self.key(states))
-        if self.temporal is None or temporal is None:
+        if self.temporal is None or times is None:
             return query, key, None
-        extra = self.temporal(temporal)
-        return query, key, (take(extra, queries), extra)
+        of_keys = self.temporal(times.keys)
+        of_queries = of_keys if times.queries is times.keys else self.temporal(times.queries)
+        return query, key, (take(of_queries, queries), of_keys)
 
     def _heads(self, states: Tensor) -> Tensor:
         return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # [B, L, d] -> [B, h, L, d_head]
 
-    def _weights(self, query: Tensor, key: Tensor, extra: tuple[Tensor, Tensor] | None, key_bias: Tensor) -> Tensor:
+    def _weights(self, query: Tensor, key: Tensor, extra: tuple[Tensor, Tensor] | None, bias: Tensor) -> Tensor:
         shape = (*query.shape[:3], key.size(2))  # [B, h, Q, L]
-        width, shared = query.size(-1), key_bias
+        width, shared = query.size(-1), bias
         if extra is not None:
             # The temporal part of the product is the same for every head: it is computed once.
-            width, shared = width + extra[1].size(-1), torch.baddbmm(key_bias, extra[0], extra[1].transpose(1, 2))
+            width, shared = width + extra[1].size(-1), torch.baddbmm(bias, extra[0], extra[1].transpose(1, 2))
         logits = torch.baddbmm(
             shared.unsqueeze(1).expand(shape).flatten(0, 1),
             query.flatten(0, 1),
@@ -145,12 +168,12 @@ class SelfAttention(nn.Module):
         return logits.softmax(-1).view(shape)
 
     def _spelled_out(
-        self, value: Tensor, query: Tensor, key: Tensor, extra: tuple[Tensor, Tensor] | None, key_bias: Tensor
+        self, value: Tensor, query: Tensor, key: Tensor, extra: tuple[Tensor, Tensor] | None, bias: Tensor
     ) -> Tensor:
-        return self.dropout(self._weights(query, key, extra, key_bias)) @ value
+        return self.dropout(self._weights(query, key, extra, bias)) @ value
 
     def _fused(
-        self, value: Tensor, query: Tensor, key: Tensor, extra: tuple[Tensor, Tensor] | None, key_bias: Tensor
+        self, value: Tensor, query: Tensor, key: Tensor, extra: tuple[Tensor, Tensor] | None, bias: Tensor
     ) -> Tensor:
         width = query.size(-1)
         if extra is not None:
@@ -163,7 +186,7 @@ class SelfAttention(nn.Module):
                 query,
                 key,
                 value,
-                attn_mask=key_bias.unsqueeze(1).expand(-1, -1, query.size(2), -1),
+                attn_mask=bias.unsqueeze(1).expand(-1, -1, query.size(2), -1),
                 dropout_p=self.dropout.probability if self.training else 0.0,
                 scale=width**-0.5,
             )
@@ -182,6 +205,7 @@ class EncoderLayer(nn.Module):
         layer_norm_eps: float,
         temporal_dim: int,
         is_compiled: bool = False,
+        is_gated: bool = False,
     ) -> None:
         super().__init__()
         self.is_compiled = is_compiled
@@ -195,20 +219,26 @@ class EncoderLayer(nn.Module):
             nn.Linear(inner_size, hidden_size),
         )
         self.dropout = Dropout(hidden_dropout)
+        self.attention_gate = nn.Linear(hidden_size, hidden_size) if is_gated else None
+        self.feed_forward_gate = nn.Linear(hidden_size, hidden_size) if is_gated else None
 
-    def forward(
-        self, states: Tensor, key_bias: Tensor, temporal: Tensor | None, queries: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, states: Tensor, bias: Tensor, times: Times | None, queries: Tensor | None = None) -> Tensor:
         """``[B, L, d]`` -> ``[B, Q, d]``; arguments as in `SelfAttention.forward`."""
-        attended = self.attention(self.attention_norm(states), key_bias, temporal, queries)
+        attended = self.attention(self.attention_norm(states), bias, times, queries)
         finish = compiled_finish() if self.is_compiled else finish_layer
         return finish(self, take(states, queries).flatten(0, 1), attended.flatten(0, 1)).view_as(attended)
 
 
 def finish_layer(layer: EncoderLayer, states: Tensor, attended: Tensor) -> Tensor:
     """What a layer does to each token by itself, after attention: ``[n, d]`` and ``[n, d]`` -> ``[n, d]``."""
-    states = states + layer.dropout(attended)
-    return states + layer.dropout(layer.feed_forward(layer.feed_forward_norm(states)))
+    states = states + gated(layer.dropout(attended), states, layer.attention_gate)
+    change = layer.dropout(layer.feed_forward(layer.feed_forward_norm(states)))
+    return states + gated(change, states, layer.feed_forward_gate)
+
+
+def gated(change: Tensor, states: Tensor, gate: nn.Module | None) -> Tensor:
+    """Let a gate decide how much of a change goes in, as in LiGR layers."""
+    return change if gate is None else change * torch.sigmoid(gate(states))
 
 
 @cache
