@@ -2,15 +2,22 @@
 # make test   sets up .venv and runs the tests
 # make lint   ruff and mypy
 # Each sets up what it needs, once: the stamp is newer than what it was made from.
+#
+# PYTHON=python3.13   the Python of the environment, 3.11 to 3.14; the first one found otherwise
+# STACK=numpy1        the oldest torch, numpy and pandas that are supported, on Python 3.11 or 3.12
+# TORCH=cpu           torch without CUDA, from pytorch.org's own index: 200 MB in place of several GB
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+is_supported = -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$python $(is_supported) 2>/dev/null && echo $$python && break; done)
 ARGS ?=
-
-# The stack of constraints.txt, or with STACK=numpy1 the oldest that is supported.
 STACK ?=
-VENV := .venv$(if $(STACK),-$(STACK))
+TORCH ?=
+
+VENV ?= .venv$(if $(STACK),-$(STACK))
 CONSTRAINTS := constraints$(if $(STACK),-$(STACK)).txt
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts --constraint $(CONSTRAINTS)
 comma := ,
 # The ONNX packages of today want numpy 2.
 TEST_EXTRAS := test$(if $(STACK),,$(comma)export)
@@ -23,19 +30,21 @@ test: $(VENV)/.installed-test
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# torch goes first: what comes after it would otherwise pull the newest build there is.
+# RecBole comes last and without its dependencies: see setup.py.
 $(VENV)/.installed: setup.py $(CONSTRAINTS)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	  { echo "recbole-session needs Python 3.11 (RecBole 1.2.1 does not install on later ones); set PYTHON=" >&2; exit 2; }
+	@$(or $(PYTHON),false) $(is_supported) || \
+	  { echo "recbole-session needs Python 3.11 to 3.14; name one with PYTHON=" >&2; exit 2; }
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable .
+	$(INSTALL) $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORCH)) torch
+	$(INSTALL) --editable .
+	$(INSTALL) --no-deps recbole
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[$(TEST_EXTRAS)]'
+	$(INSTALL) --editable '.[$(TEST_EXTRAS)]'
 	touch $@
 
 .PHONY: run test lint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from recbole_session.compat import restore_numpy_names
+from recbole_session.compat import hide_warnings, restore_numpy_names
 
 if TYPE_CHECKING:
     from recbole_session.inference.recommender import load as load
@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 restore_numpy_names()
+hide_warnings()
 
 
 def __getattr__(name: str) -> Any:

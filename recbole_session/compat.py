@@ -1,7 +1,7 @@
 """RecBole 1.2.1 on current numpy, pandas and torch; the only module that patches anything.
 
-Importing `recbole_session` applies `restore_numpy_names`. What else RecBole 1.2.1 breaks on is gone around in
-subclasses, because there the plug-in needs its own behaviour anyway:
+Importing `recbole_session` applies `restore_numpy_names` and `hide_warnings`. What else RecBole 1.2.1 breaks on is
+gone around in subclasses, because there the plug-in needs its own behaviour anyway:
 
 ================================================  ====================================================
 RecBole line                                      mended in
@@ -9,7 +9,7 @@ RecBole line                                      mended in
 ``config/configurator.py`` 625-635                here: `restore_numpy_names`
 ``model/sequential_recommender/sine.py`` 25       here: `import_recbole_models`
 ``utils/utils.py`` 220                            here: `tensorboard_in`
-``trainer/trainer.py`` 235                        here: `hide_deprecations`
+every line that warns of a deprecation            here: `hide_warnings`
 ``data/dataset/dataset.py`` 632-656               `data.dataset.SessionDataset._fill_nan` (a no-op under
                                                   pandas' copy-on-write)
 ``trainer/trainer.py`` 323, 583                   `trainer.SessionTrainer` (``torch.load`` of a Config)
@@ -28,6 +28,10 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+
+from recbole_session.errors import InputError
+
+RECBOLE_VERSION = "1.2.1"
 
 # config/configurator.py 627-635 reads np.float_, np.complex_ and np.unicode_, gone since numpy 2.0, and sets
 # the short names that evaluator/metrics.py (np.float, np.bool) and data/interaction.py (np.float) use.
@@ -48,6 +52,36 @@ def restore_numpy_names() -> None:
             setattr(np, name, kind)
 
 
+def hide_warnings() -> None:
+    """Hide the warnings that numpy, pandas and torch give for lines of RecBole, on which no user can act.
+
+    RecBole 1.2.1 itself warns of nothing that happens here. pyproject.toml has the same filter for the tests.
+    """
+    warnings.filterwarnings("ignore", module=r"recbole\.")
+
+
+class RecBoleMissing(InputError, ImportError):
+    """RecBole is not installed, or not in the version that this package works with."""
+
+
+def require_recbole() -> None:
+    """Say how to install RecBole where it is missing: pip cannot install it as a requirement, see setup.py.
+
+    Raises
+    ------
+    RecBoleMissing
+    """
+    try:
+        from recbole import __version__ as found
+    except ModuleNotFoundError:
+        found = "none"
+    if found != RECBOLE_VERSION:
+        raise RecBoleMissing(
+            f"recbole {RECBOLE_VERSION} is needed and {found} is installed; run: "
+            f"pip install --no-deps recbole=={RECBOLE_VERSION}"
+        )
+
+
 def import_recbole_models() -> ModuleType:
     """Import RecBole's sequential models, and leave torch's anomaly detection as it was.
 
@@ -63,6 +97,20 @@ def import_recbole_models() -> ModuleType:
     return models
 
 
+def matmul_precision(on_cuda: bool) -> str:
+    """Return what torch rounds the factors of a float32 product to: "tf32", "bf16", or another word for not at all.
+
+    Before torch 2.9 there is one setting for all devices.
+    """
+    import torch
+
+    backend = torch.backends.cuda if on_cuda else torch.backends.mkldnn
+    try:
+        return backend.matmul.fp32_precision
+    except AttributeError:
+        return {"high": "tf32", "medium": "bf16"}.get(torch.get_float32_matmul_precision(), "ieee")
+
+
 class _NoEvents:
     """Takes what a SummaryWriter takes, and drops it."""
 
@@ -74,11 +122,6 @@ class _NoEvents:
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-def hide_deprecations() -> None:
-    """Say nothing of ``trainer/trainer.py`` 235, whose GradScaler works and only has a new name in torch."""
-    warnings.filterwarnings("ignore", message=".*torch.cuda.amp.GradScaler", category=FutureWarning)
 
 
 @contextmanager

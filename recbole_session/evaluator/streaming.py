@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbole_session.compat import matmul_precision
 from recbole_session.evaluator.ranking import best_candidates
 
 # Bytes of scores held at once: on a CPU so few that they stay in its cache, elsewhere so many that the waits between
@@ -115,8 +116,7 @@ def locate_targets(factors: ScoreFactors, items: Tensor) -> Targets:
     scores = exact_scores(factors, torch.arange(len(items), device=items.device), items).unsqueeze(1)  # [B, 1]
     unit = torch.finfo(states.dtype).eps * (states.size(1) + 4)
     if states.dtype == torch.float32:
-        backend = torch.backends.cuda if states.is_cuda else torch.backends.mkldnn
-        unit += 2 * REDUCED_PRECISION.get(backend.matmul.fp32_precision, 0.0)
+        unit += 2 * REDUCED_PRECISION.get(matmul_precision(states.is_cuda), 0.0)
     sizes = states.norm(dim=1, keepdim=True).double() * weight.norm(dim=1).max() + bias.abs().max()  # [B, 1]
     error = unit * sizes + torch.finfo(states.dtype).tiny
     low, high = ((scores + side * error).to(states.dtype) for side in (-1, 1))

@@ -15,7 +15,7 @@ from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score
 from torch import Tensor, nn
 
-from recbole_session.compat import hide_deprecations, tensorboard_in
+from recbole_session.compat import tensorboard_in
 from recbole_session.distributed import SharedLoss, mean_over_processes, process_count, process_rank
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator, SplitRanks
@@ -59,7 +59,6 @@ class SessionTrainer(Trainer):
     def __init__(
         self, config: Any, model: nn.Module, evaluator: RankingEvaluator, run_folder: Path, checksum: str
     ) -> None:
-        hide_deprecations()
         with tensorboard_in(run_folder / "tensorboard" if process_rank() == 0 else None):
             super().__init__(config, model)
         self.run_folder = run_folder
