@@ -55,7 +55,7 @@ def test_run_folder_holds_what_the_design_promises(tmp_path: Path) -> None:
     assert written["epochs_run"] == 3
     assert list(written["valid"]) == ["random"]
     assert list(written["test"]) == ["random", "popular", "all"]
-    assert written["environment"]["torch"] == torch.__version__
+    assert written["environment"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert "ndcg@10" in (folder / "run.log").read_text()
 
 
