@@ -28,7 +28,8 @@ from recbole.utils import init_seed
 from torch import Tensor
 
 from recbole_session.compat import hide_deprecations, tensorboard_in
-from recbole_session.config.session_config import SessionConfig, available_models
+from recbole_session.config.models import available_models
+from recbole_session.config.session_config import SessionConfig
 from recbole_session.converters import convert
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import build_loaders

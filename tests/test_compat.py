@@ -47,7 +47,7 @@ def test_tensorboard_goes_where_it_is_told_and_the_patch_ends(tmp_path: Path) ->
 
 def test_recboles_models_do_not_switch_anomaly_detection_on() -> None:
     """RecBole's SINE does, for every model of the process."""
-    code = "import torch; from recbole_session.config.session_config import available_models; available_models(); "
+    code = "import torch; from recbole_session.config.models import available_models; available_models(); "
     code += "print(torch.is_anomaly_enabled())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recbole_session.config.models import PROPERTIES
 from recbole_session.config.rules import RULES, nearest
-from recbole_session.config.session_config import PROPERTIES
 from recbole_session.config.values import deep_merge, plain, read_yaml_file
 from recbole_session.errors import InputError
 

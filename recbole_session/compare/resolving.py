@@ -9,8 +9,9 @@ from typing import Any
 from recbole.utils.argument_list import dataset_arguments
 
 from recbole_session.compare.plan import Plan, Row
+from recbole_session.config.models import available_models, keys_of_all_models
 from recbole_session.config.rules import nearest
-from recbole_session.config.session_config import SessionConfig, available_models, keys_of_all_models, known_keys
+from recbole_session.config.session_config import SessionConfig, known_keys
 from recbole_session.config.values import deep_merge, plain
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import build_loaders

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_session.compare.resolving import ResolvedRow
+from recbole_session.config.models import keys_of_all_models
 from recbole_session.config.rules import CANDIDATE_SETS
-from recbole_session.config.session_config import keys_of_all_models
 from recbole_session.config.values import plain, read_yaml_file
 from recbole_session.errors import InputError
 from recbole_session.run.checkpoint import read_checkpoint

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import recbole
 import torch
 from recbole.config import Config
-from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from recbole.utils.argument_list import (
     dataset_arguments,
@@ -21,36 +18,20 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from recbole_session.compat import import_recbole_models
+from recbole_session.config.models import (
+    PROPERTIES,
+    RECBOLE_PROPERTIES,
+    available_models,
+    defaults_files,
+    find_model,
+    keys_of_all_models,
+)
 from recbole_session.config.rules import NESTED_KEYS, check_combination, check_value, nearest
 from recbole_session.config.values import deep_merge, dump_yaml, parse_command_line, plain, read_yaml_file
 from recbole_session.errors import InputError
-from recbole_session.model import Pop, SessionBERT4Rec, SessionSASRec
-
-PROPERTIES = Path(__file__).with_name("properties")
-
-# Models of RecBole that need what this plug-in does not load: knowledge graphs, item features, pretraining,
-# labels, or a second sequence with the same target.
-_UNSUPPORTED = {"DIEN", "DIN", "FDSA", "FEARec", "GRU4RecF", "GRU4RecKG", "KSR", "S3Rec", "SASRecF", "RecBoleModel"}
 
 # Keys that RecBole reads and that none of its property files lists.
 _RECBOLE_EXTRA_KEYS = {"encoding", "tail_ratio", "numerical_features", "discretization", "log_wandb", "wandb_project"}
-
-
-def available_models() -> dict[str, type]:
-    """Model classes by name: the plug-in's own, RecBole's sequential models and RecBole's Pop."""
-    models: dict[str, type] = {"SessionBERT4Rec": SessionBERT4Rec, "SessionSASRec": SessionSASRec, "Pop": Pop}
-    for name, kind in inspect.getmembers(import_recbole_models(), inspect.isclass):
-        if issubclass(kind, SequentialRecommender) and kind is not SequentialRecommender and name not in _UNSUPPORTED:
-            models[name] = kind
-    return models
-
-
-def keys_of_all_models() -> set[str]:
-    """Keys that at least one of the available models reads."""
-    folders = (Path(recbole.__file__).with_name("properties") / "model", PROPERTIES / "model")
-    files = [folder / f"{name}.yaml" for folder in folders for name in available_models()]
-    return {key for file in files if file.is_file() for key in read_yaml_file(file)}
 
 
 def known_keys(defaults: Mapping[str, Any]) -> set[str]:
@@ -129,26 +110,25 @@ class SessionConfig(Config):
     def _get_model_and_dataset(self, model: str | type | None, dataset: str | None) -> tuple[str, type, str]:
         model = model if model is not None else self.external_config_dict.get("model")
         dataset = dataset if dataset is not None else self.external_config_dict.get("dataset")
-        models = available_models()
         if model is None:
-            raise InputError(f"no model is named; give --model=NAME, e.g. one of {', '.join(models)}")
-        if not isinstance(model, type) and str(model) not in models:
-            hint = nearest(str(model), models) or f"; allowed: {', '.join(models)}"
-            raise InputError(f"model {model!r} is unknown{hint}")
+            raise InputError(f"no model is named; give --model=NAME, e.g. one of {', '.join(available_models())}")
+        model_class = find_model(model)
         if dataset is None:
             raise InputError("no dataset is named; give --dataset=NAME, e.g. --dataset=ml-100k")
         if not isinstance(dataset, str) or Path(dataset).name != dataset or dataset in ("", ".."):
             raise InputError(f"dataset is {dataset!r}; allowed: the name of a folder in data_path, e.g. ml-100k")
-        model_class = model if isinstance(model, type) else models[model]
         return model_class.__name__, model_class, dataset
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
-        recbole_dataset_arguments = list(dataset_arguments)
-        super()._load_internal_config_dict(model, model_class, dataset)
-        dataset_arguments[:] = recbole_dataset_arguments  # RecBole appends to the module's own list
-        for path in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
-            if (PROPERTIES / path).is_file():
-                self.internal_config_dict = deep_merge(self.internal_config_dict, read_yaml_file(PROPERTIES / path))
+        """Merge RecBole's files of defaults, in its order, and then the plug-in's."""
+        del model
+        files = [RECBOLE_PROPERTIES / "overall.yaml", *defaults_files(model_class, RECBOLE_PROPERTIES)]
+        files += [RECBOLE_PROPERTIES / "dataset" / "sample.yaml", PROPERTIES / "overall.yaml"]
+        files += [*defaults_files(model_class), PROPERTIES / "dataset" / f"{dataset}.yaml"]
+        self.internal_config_dict = {"MODEL_TYPE": getattr(model_class, "type", None)}
+        for file in files:
+            if file.is_file():
+                self.internal_config_dict = deep_merge(self.internal_config_dict, read_yaml_file(file))
         # Models that learn without negatives draw none; RecBole leaves it to the user to say so.
         loss_type = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
         if getattr(model_class, "input_type", None) != InputType.PAIRWISE and loss_type != "BPR":

@@ -14,7 +14,8 @@ from typing import Any
 from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
 
-from recbole_session.config.session_config import SessionConfig, available_models
+from recbole_session.config.models import available_models
+from recbole_session.config.session_config import SessionConfig
 from recbole_session.config.values import read_yaml_file
 from recbole_session.converters import convert
 from recbole_session.data.dataset import SessionDataset

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recbole_session.config.models import PROPERTIES
 from recbole_session.config.rules import check_value, nearest
-from recbole_session.config.session_config import PROPERTIES, SessionConfig, known_keys
+from recbole_session.config.session_config import SessionConfig, known_keys
 from recbole_session.config.values import read_yaml_file
 from recbole_session.errors import InputError
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recbole_session.config.session_config import PROPERTIES, SessionConfig
+from recbole_session.config.models import PROPERTIES
+from recbole_session.config.session_config import SessionConfig
 from recbole_session.config.values import read_yaml_file
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,8 @@ import yaml
 from recbole.model.sequential_recommender import SASRec
 from recbole.utils.argument_list import dataset_arguments
 
-from recbole_session.config.session_config import SessionConfig, available_models
+from recbole_session.config.models import available_models, find_model
+from recbole_session.config.session_config import SessionConfig
 from recbole_session.config.values import deep_merge, parse_command_line, parse_yaml, read_yaml_file
 from recbole_session.errors import InputError
 
@@ -304,7 +305,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     ("given", "words"),
     [
         ({"temporal_dim": -1}, "temporal_dim is -1; allowed: a whole number of at least 1"),
-        ({"session_features": ["STT"]}, "session_features is ['STT']; allowed: a list out of [ST, SSE, TSA]"),
+        ({"session_features": ["STT"]}, "session_features is ['STT']; allowed: a list out of [ST, SSE, TSA, GAP]"),
         (
             {"session_features": ["ST", "ST"]},
             "session_features is ['ST', 'ST']; allowed: a list out of [ST, SSE",
@@ -404,8 +405,11 @@ def test_negatives_for_a_model_that_draws_none_are_refused() -> None:
     [
         ("sasrec", "toy", "model 'sasrec' is unknown; did you mean 'SASRec'?"),
         ("SessionBert4Rec", "toy", "model 'SessionBert4Rec' is unknown; did you mean 'SessionBERT4Rec'?"),
-        ("S3Rec", "toy", "model 'S3Rec' is unknown"),
-        ("qqqqqq", "toy", "model 'qqqqqq' is unknown; allowed: SessionBERT4Rec, Pop, "),
+        ("S3Rec", "toy", "model 'S3Rec' of RecBole is not supported: it needs pretraining on item attributes"),
+        ("dien", "toy", "model 'DIEN' of RecBole is not supported: it predicts a label for each interaction"),
+        ("lightGCN", "toy", "model 'LightGCN' of RecBole is not supported: it ignores the order of interactions"),
+        ("qqqqqq", "toy", "model 'qqqqqq' is unknown; allowed: Pop, SessionBERT4Rec, SessionSASRec, BERT4Rec, "),
+        (dict, "toy", "model is <class 'dict'>; allowed: a name, or a subclass of RecBole's SequentialRecommender"),
         (None, "toy", "no model is named; give --model=NAME"),
         ("SASRec", None, "no dataset is named; give --dataset=NAME"),
         ("SASRec", "a/b", "dataset is 'a/b'; allowed: the name of a folder in data_path"),
@@ -502,12 +506,36 @@ def test_recboles_list_of_arguments_does_not_grow() -> None:
 
 def test_models_are_sequential_ones_that_need_no_more_than_interactions() -> None:
     models = available_models()
-    assert list(models)[:2] == ["SessionBERT4Rec", "Pop"]
+    assert list(models)[:3] == ["Pop", "SessionBERT4Rec", "SessionSASRec"]
     assert {"SASRec", "BERT4Rec", "GRU4Rec", "NARM", "Caser", "STAMP", "FPMC", "LightSANs", "CORE"} <= set(models)
     assert not {"DIN", "DIEN", "FDSA", "GRU4RecF", "GRU4RecKG", "KSR", "S3Rec", "SASRecF", "BPR"} & set(models)
     assert all(kind.__name__ == name for name, kind in models.items())
     assert models["SessionBERT4Rec"].__module__.startswith("recbole_session.")
     assert models["Pop"].__module__.startswith("recbole_session.")
+
+
+def test_a_new_model_is_a_python_file_and_a_yaml_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import recbole_session.model as package
+    from recbole_session.config import models
+
+    source = "from recbole.model.sequential_recommender import SASRec\n\n\nclass Mine(SASRec):\n    pass\n"
+    folder, properties = tmp_path / "model", tmp_path / "properties"
+    (properties / "model").mkdir(parents=True)
+    folder.mkdir()
+    write(folder / "brand_new_model.py", source)
+    monkeypatch.setattr(package, "__path__", [str(folder)])
+    monkeypatch.setattr(models, "PROPERTIES", properties)
+    assert "Mine" not in available_models()
+    write(properties / "model" / "Mine.yaml", "epochs: 7\n")
+    assert "Mine" in available_models()
+
+
+def test_a_class_of_ones_own_has_the_defaults_of_its_parents() -> None:
+    ours, theirs = (type("Mine", (find_model(name),), {}) for name in ("SessionSASRec", "SASRec"))
+    for kind, parent in ((ours, "SessionSASRec"), (theirs, "SASRec")):
+        config, expected = SessionConfig(kind, "toy"), SessionConfig(parent, "toy").resolved
+        assert config["model_class"] is kind
+        assert config.resolved == {**expected, "model": "Mine"}
 
 
 def assert_round_trip(config: SessionConfig, path: Path) -> None:

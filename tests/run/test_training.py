@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from recbole_session.config.session_config import available_models
+from recbole_session.config.models import available_models
 from recbole_session.errors import InputError
 from recbole_session.model import SessionBERT4Rec
 from recbole_session.run.training import main, run_session
