@@ -1,6 +1,7 @@
 # make run    sets up .venv and trains SessionBERT4Rec on the bundled ml-100k
 # make test   sets up .venv and runs the tests
 # make lint   ruff and mypy
+# make docs   builds the documentation site into site/
 # Each sets up what it needs, once: the stamp is newer than what it was made from.
 #
 # PYTHON=python3.13   the Python of the environment, 3.11 to 3.14; the first one found otherwise
@@ -33,6 +34,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # RecBole comes last and without its dependencies: see setup.py.
 $(VENV)/.installed: setup.py $(CONSTRAINTS)
 	@$(or $(PYTHON),false) $(is_supported) || \
@@ -47,4 +51,8 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(INSTALL) --editable '.[$(TEST_EXTRAS)]'
 	touch $@
 
-.PHONY: run test lint
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(INSTALL) --editable '.[docs]'
+	touch $@
+
+.PHONY: run test lint docs
