@@ -1,8 +1,8 @@
-"""Train and evaluate one model: python run_recbole_session.py --model=SessionBERT4Rec --dataset=ml-100k."""
+"""The same program as ``recbole-session train``, for a clone that is not installed."""
 
 import sys
 
-from recbole_session.run.training import main
+from recbole_session.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["train", *sys.argv[1:]], program="run_recbole_session"))

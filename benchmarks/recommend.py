@@ -24,9 +24,9 @@ import torch
 from recbole.utils.case_study import full_sort_topk
 
 import recbole_session
-from recbole_session.commands.recommend import load_dataset
 from recbole_session.data.loaders import build_loaders
 from recbole_session.inference.questions import dataset_questions
+from recbole_session.run.run import Run
 
 
 def rate(answer: Callable[[int], object], batch_size: int, n_users: int, seconds: float) -> float:
@@ -45,7 +45,7 @@ def rate(answer: Callable[[int], object], batch_size: int, n_users: int, seconds
 
 def speed(run_folder: Path, data_path: Path | None, seconds: float) -> None:
     recommender = recbole_session.load(run_folder)
-    dataset = load_dataset(recommender, data_path)
+    dataset = Run(run_folder).dataset(data_path, may_differ=True)
     questions = list(dataset_questions(dataset, "test"))
     _, _, test_data = build_loaders(recommender.config, dataset)
     test_data.is_sequential = True  # what full_sort_topk asks RecBole's own loader

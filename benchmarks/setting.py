@@ -31,10 +31,7 @@ from recbole_session.compat import hide_deprecations, tensorboard_in
 from recbole_session.config.models import available_models
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.converters import convert
-from recbole_session.data.dataset import SessionDataset
-from recbole_session.data.loaders import build_loaders
-from recbole_session.evaluator.ranking_evaluator import RankingEvaluator
-from recbole_session.run.trainer import SessionTrainer
+from recbole_session.run.build import build
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 2020
@@ -98,17 +95,9 @@ def build_ours(model: str, dataset: str, data_path: Path, folder: Path, *files: 
     """Return ``config data train valid test evaluator model trainer`` of a run of this project."""
     values = {"data_path": str(data_path), "checkpoint_dir": str(folder / "saved"), "checkpoint_interval": 1e9}
     config = SessionConfig(model, dataset, files, {**values, **keys})
-    init_seed(config["seed"], config["reproducibility"])
-    data = SessionDataset(config)
-    train, valid, test = build_loaders(config, data)
-    evaluator = RankingEvaluator(config, data)
-    network = config["model_class"](config, train._dataset).to(config["device"])
-    run_folder = Path(tempfile.mkdtemp(dir=folder))
-    trainer = SessionTrainer(config, network, evaluator, run_folder, "benchmark")
-    return SimpleNamespace(
-        config=config, data=data, train=train, valid=valid, test=test,
-        evaluator=evaluator, model=network, trainer=trainer,
-    )  # fmt: skip
+    parts = build(config)
+    trainer = parts.trainer(Path(tempfile.mkdtemp(dir=folder)))
+    return SimpleNamespace(**vars(parts), data=parts.dataset, trainer=trainer)
 
 
 class StockConfig(Config):

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from synthetic_data import KINDS, SMALL_MODEL, write_synthetic
 
-from recbole_session.compare.runs import read_run
-from recbole_session.report.significance import holm, metric_of_ranks, randomisation_test
+from recbole_session.report.significance import holm, randomisation_test
 from recbole_session.report.training_noise import compare_methods
+from recbole_session.run.ranks import metric_of_ranks
+from recbole_session.run.run import Run
 from recbole_session.run.training import run_session
 
 Floats = NDArray[np.float64]
@@ -48,7 +49,7 @@ def ndcg_per_user(kind: str, data_seed: int, features: list[str], seed: int, wor
     keys = {**SMALL_MODEL, "session_features": features, "seed": seed, "state": "ERROR", "show_progress": False}
     keys |= {"epochs": EPOCHS[kind], "data_path": str(work / "data"), "checkpoint_dir": str(work / "saved")}
     folder = Path(run_session("SessionBERT4Rec", name, config_dict=keys)["run_folder"])
-    ranks = read_run("row", folder).ranks()["rank_all"].to_numpy()
+    ranks = Run(folder).ranks()["rank_all"].to_numpy()
     shutil.rmtree(folder)
     return metric_of_ranks(ranks, "ndcg@10")
 

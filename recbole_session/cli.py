@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,12 +17,20 @@ from recbole_session.errors import InputError
 
 SUBCOMMANDS = {
     name: f"recbole_session.commands.{name}"
-    for name in ("convert", "stats", "recommend", "explain", "export", "audit", "compare", "report", "tune")
+    for name in ("convert", "stats", "train", "compare", "tune", "report", "audit", "recommend", "explain", "export")
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code: 0 done, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM."""
+def main(argv: Sequence[str] | None = None, program: str = "recbole-session") -> int:
+    """Run one subcommand and return its exit code: 0 done, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        By default the arguments of the process.
+    program : str
+        Name that messages begin with.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="recbole-session", allow_abbrev=False)
     subparsers = parser.add_subparsers(dest="subcommand", required=True)
@@ -38,10 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(arguments.keys)}")
     try:
         arguments.run(arguments)
+        return 0
     except InputError as error:
-        print(f"recbole-session: {error}", file=sys.stderr)
-        return 2
+        code, message = 2, str(error)
     except KeyboardInterrupt as error:
-        print(f"recbole-session: {error or 'interrupted'}", file=sys.stderr)
-        return getattr(error, "exit_code", 130)
-    return 0
+        code, message = getattr(error, "exit_code", 130), str(error) or "interrupted"
+    if os.environ.get("RANK", "0") == "0":  # of several processes one is enough to say it
+        print(f"{program}: {message}", file=sys.stderr)
+    return code

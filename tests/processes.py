@@ -37,14 +37,14 @@ def start(
     environment: dict[str, str] | None = None,
     first: Callable[[], None] | None = None,
 ) -> BaseProcess:
-    """Start ``run_recbole_session.py`` with ``argv``, its stderr going to the file ``errors``, after ``first``."""
+    """Start ``recbole-session train`` with ``argv``, its stderr going to the file ``errors``, after ``first``."""
     process = CONTEXT.Process(target=_main, args=(argv, errors, environment or {}, first))
     process.start()
     return process
 
 
 def _main(argv: list[str], errors: Path | None, environment: dict[str, str], first: Callable[[], None] | None) -> None:
-    from recbole_session.run.training import main
+    from recbole_session.cli import main
 
     os.environ.update(environment)
     if first is not None:
@@ -54,7 +54,7 @@ def _main(argv: list[str], errors: Path | None, environment: dict[str, str], fir
         os.dup2(file.fileno(), 2)
         sys.stderr = file
         try:
-            code = main(argv)
+            code = main(["train", *argv], "run_recbole_session")
         except BaseException:
             traceback.print_exc()
             code = 1

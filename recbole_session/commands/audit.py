@@ -19,11 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Audit one run after the other and print a table for each."""
-    from recbole_session.run.audit import FILE_NAME, audit_run
+    from recbole_session.run.audit import audit_run
+    from recbole_session.run.folder import CONTEXT_FILE
 
     for place, folder in enumerate(arguments.run_folders):
         audit_run(folder, arguments.data_path)
-        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        content = json.loads((folder / CONTEXT_FILE).read_text(encoding="utf-8"))
         print(("\n" if place else "") + format_audit(str(folder), content))
 
 
@@ -37,7 +38,7 @@ def format_audit(name: str, content: Mapping[str, Any]) -> str:
     content : Mapping
         Of ``context.json``.
     """
-    from recbole_session.compare.runs import CONTEXTS
+    from recbole_session.run.folder import CONTEXTS
 
     cells = [(candidates, metric) for candidates, metrics in content["told"].items() for metric in metrics]
     values = {context: [content[context][set_][metric] for set_, metric in cells] for context in CONTEXTS}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from recbole_session.commands.recommend import add_moment_arguments, add_run_arguments, load_dataset
+from recbole_session.commands.recommend import add_moment_arguments, add_run_arguments
 from recbole_session.errors import InputError
 from recbole_session.files import replacing
 
@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     from recbole_session.inference.explanation import explain
     from recbole_session.inference.questions import dataset_questions, parse_time
     from recbole_session.inference.recommender import load
+    from recbole_session.run.run import Run
 
     path = arguments.output or arguments.run_folder / f"explain-{Path(arguments.user).name}.png"
     if path.suffix != ".png" or not path.parent.is_dir():
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.at == "test" and arguments.now is not None:
         raise InputError("--at=test takes the moment from the dataset; leave out --now")
     recommender = load(arguments.run_folder)
-    dataset = load_dataset(recommender, arguments.data_path)
+    dataset = Run(arguments.run_folder).dataset(arguments.data_path, may_differ=True)
     now = None if arguments.now is None else parse_time(arguments.now, "now")
     question = next(dataset_questions(dataset, arguments.at, now, only=arguments.user), None)
     if question is None:

@@ -17,7 +17,6 @@ from recbole_session.files import replacing
 
 if TYPE_CHECKING:
     from recbole_session.inference.questions import Question
-    from recbole_session.inference.recommender import Recommender
 
 HELP = "recommend with a trained model, for a file of histories or for all users of its dataset"
 
@@ -72,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
     among = read_among(arguments.among) if arguments.among else None
     recommender = load(arguments.run_folder, device=arguments.device)
     recommender.batch_size = arguments.batch_size
-    questions, total = find_questions(arguments, recommender)
+    questions, total = find_questions(arguments)
     if not arguments.output.parent.is_dir():
         raise InputError(f"output: there is no folder {arguments.output.parent}; make it first")
     facts: Counter[str] = Counter()
@@ -99,9 +98,10 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def find_questions(arguments: argparse.Namespace, recommender: Recommender) -> tuple[Iterator[Question], int | None]:
+def find_questions(arguments: argparse.Namespace) -> tuple[Iterator[Question], int | None]:
     """Return the histories that the flags ask for, and how many they are, if that is known."""
     from recbole_session.inference.questions import dataset_questions, parse_time, read_questions
+    from recbole_session.run.run import Run
 
     now = None if arguments.now is None else parse_time(arguments.now, "now")
     new_session: Any = {"auto": "auto", "yes": True, "no": False}[arguments.new_session]
@@ -113,22 +113,10 @@ def find_questions(arguments: argparse.Namespace, recommender: Recommender) -> t
         raise InputError(
             "--at=test takes the moment and the session from the dataset; leave out --now and --new_session"
         )
-    dataset = load_dataset(recommender, arguments.data_path)
+    dataset = Run(arguments.run_folder).dataset(arguments.data_path, may_differ=True)
     shortest = 3 if arguments.at == "test" else 1
     total = int((dataset.sequences.lengths >= shortest).sum())
     return dataset_questions(dataset, arguments.at, now, new_session), total
-
-
-def load_dataset(recommender: Recommender, data_path: Path | None) -> Any:
-    """Return the run's dataset, built; ``data_path`` overrides where the run found it."""
-    from recbole_session.data.dataset import SessionDataset
-
-    config = recommender.config
-    if data_path is not None:
-        config["data_path"] = str(data_path / config["dataset"])
-    dataset = SessionDataset(config)
-    dataset.build()
-    return dataset
 
 
 def read_among(path: Path) -> list[str]:

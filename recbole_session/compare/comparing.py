@@ -24,6 +24,7 @@ from recbole_session.files import replacing
 from recbole_session.interrupts import Interrupted, signals_raise
 from recbole_session.run.audit import audit_run, is_audited
 from recbole_session.run.folder import claimed
+from recbole_session.run.run import Run
 from recbole_session.run.training import open_run_folder, run_session
 
 WAIT_SECONDS = 1.0
@@ -92,7 +93,7 @@ class PlannedRun:
 
     def score(self) -> str:
         """Test value of the metric that chose the epoch, in words."""
-        result = json.loads(((self.folder or Path()) / "result.json").read_text(encoding="utf-8"))
+        result = Run(self.folder or Path()).result
         keys = self.row.resolved
         candidates, metric = Path(keys["valid_candidates"]).stem, str(keys["valid_metric"]).lower()
         return f"{metric} ({candidates}) {result['test'][candidates][metric]:.4f}"
@@ -216,7 +217,7 @@ def _outcome(run: PlannedRun, failure: str | None) -> str:
     if not run.is_finished:
         run.failure = failure or "its process left no result"
         return f"FAILED, {run.failure}"
-    result = json.loads(((run.folder or Path()) / "result.json").read_text(encoding="utf-8"))
+    result = Run(run.folder or Path()).result
     if result["dataset_checksum"] != run.row.checksum:
         raise InputError(
             f"dataset {run.row.dataset!r} changed during the comparison ({run} used checksum "

@@ -68,23 +68,16 @@ def print_peak_bytes(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
 
 def _first_batch(dataset: str, keys: Mapping[str, Any]) -> int:
     """Train on one batch, evaluate one, and return the bytes of the weights."""
-    from recbole.utils import init_seed
-
     from recbole_session.config.session_config import SessionConfig
-    from recbole_session.data.dataset import SessionDataset
-    from recbole_session.data.loaders import build_loaders
-    from recbole_session.evaluator.ranking_evaluator import RankingEvaluator
+    from recbole_session.run.build import build
 
     config = SessionConfig(None, dataset, config_dict=keys)
-    data = SessionDataset(config)
-    train, valid, _ = build_loaders(config, data)
-    evaluator = RankingEvaluator(config, data)
-    init_seed(config["seed"], config["reproducibility"])
-    network = config["model_class"](config, train._dataset).to(config["device"])
-    losses = network.calculate_loss(next(iter(train)).to(config["device"]))
+    parts = build(config)
+    network, evaluator = parts.model, parts.evaluator
+    losses = network.calculate_loss(next(iter(parts.train)).to(config["device"]))
     loss: Any = sum(losses) if isinstance(losses, tuple) else losses
     if loss.requires_grad:
         loss.backward()
-    if valid:
-        evaluator.evaluate(network, [next(iter(valid))], config["device"], list(evaluator.negatives))
+    if parts.valid:
+        evaluator.evaluate(network, [next(iter(parts.valid))], config["device"], list(evaluator.negatives))
     return sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())

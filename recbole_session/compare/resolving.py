@@ -13,12 +13,8 @@ from recbole_session.config.models import available_models, keys_of_all_models
 from recbole_session.config.rules import nearest
 from recbole_session.config.session_config import SessionConfig, known_keys
 from recbole_session.config.values import deep_merge, plain
-from recbole_session.data.dataset import SessionDataset
-from recbole_session.data.loaders import build_loaders
 from recbole_session.errors import InputError
-from recbole_session.evaluator.ranking_evaluator import RankingEvaluator
-from recbole_session.run.checkpoint import dataset_checksum
-from recbole_session.run.training import prepare_bundled_dataset
+from recbole_session.run.build import build
 
 # The rows of a table are ranks among the same candidates, measured alike.
 _EQUAL_KEYS = ("eval_candidates", "num_negatives", "negatives_seed", "metrics", "topk", "checkpoint_dir")
@@ -163,8 +159,4 @@ def _resolved(name: str, dataset: str, config: SessionConfig, checksums: dict[st
 
 def read_data(config: SessionConfig) -> str:
     """Read the dataset, check that it can be trained and evaluated on, and return its checksum."""
-    prepare_bundled_dataset(config)
-    data = SessionDataset(config)
-    build_loaders(config, data)
-    RankingEvaluator(config, data)
-    return dataset_checksum(data)
+    return build(config, with_model=False).checksum

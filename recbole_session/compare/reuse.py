@@ -16,6 +16,7 @@ from recbole_session.config.values import plain, read_yaml_file
 from recbole_session.errors import InputError
 from recbole_session.run.checkpoint import read_checkpoint
 from recbole_session.run.folder import FREE_KEYS
+from recbole_session.run.run import Run
 
 # Keys that may differ when a run is resumed, but that decide on its result.
 _DECISIVE = {"epochs", "stopping_step", "train_time_limit"}
@@ -68,12 +69,12 @@ def existing_run(row: ResolvedRow, seed: int, runs: Runs) -> Path | None:
 def _is_current(row: ResolvedRow, folder: Path) -> bool:
     """Whether a run is finished, and dataset and files of candidates are the ones that it used."""
     try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        run = Run(folder)
+        is_same = run.is_finished and run.result["dataset_checksum"] == row.checksum
         written = (folder / "config.yaml").stat().st_mtime_ns
-    except (OSError, ValueError):
+    except (OSError, InputError):
         return False
     files = [Path(entry) for entry in row.resolved["eval_candidates"] if entry not in CANDIDATE_SETS]
-    is_same = result.get("dataset_checksum") == row.checksum and (folder / "ranks.csv").is_file()
     return is_same and all(file.stat().st_mtime_ns < written for file in files)
 
 

@@ -6,53 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from recbole_session.config.values import read_yaml_file
 from recbole_session.errors import InputError
-
-CONTEXTS = ("told", "inferred", "withheld")
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A run whose folder holds its results.
-
-    Attributes
-    ----------
-    name : str
-        The row of the table it belongs to, e.g. ``SessionBERT4Rec [ST, SSE]``; runs that differ in their seed
-        alone share it.
-    seed : int
-    folder : Path
-    result : Mapping
-        The content of ``result.json``.
-    """
-
-    name: str
-    seed: int
-    folder: Path
-    result: Mapping[str, Any]
-
-    def ranks(self, context: str = "told") -> pd.DataFrame:
-        """Ranks of the test split, a row per user.
-
-        Parameters
-        ----------
-        context : str
-            What the model knew of the next interaction: ``told`` (``ranks.csv``), or, where the context audit
-            has been made, ``inferred`` or ``withheld`` (``ranks-<context>.csv``).
-
-        Returns
-        -------
-        DataFrame
-            Columns ``user_id`` and ``item_id`` (raw tokens, str), and for every candidate set ``rank_<set>``
-            (1 is best) and ``candidates_<set>``.
-        """
-        file = "ranks.csv" if context == "told" else f"ranks-{context}.csv"
-        return pd.read_csv(self.folder / file, dtype={"user_id": str, "item_id": str}, keep_default_na=False)
+from recbole_session.run.run import Run
 
 
 @dataclass(frozen=True)
@@ -68,7 +25,7 @@ class Comparison:
         Rows of the table, in order.
     baseline : str
         One of ``names``, against which the others are tested.
-    runs : tuple of FinishedRun
+    runs : tuple of Run
     failures : Mapping
         By ``(name, seed)``: why a run has no result.
     sweep_key : str or None
@@ -81,20 +38,14 @@ class Comparison:
     dataset: str
     names: tuple[str, ...]
     baseline: str
-    runs: tuple[FinishedRun, ...]
+    runs: tuple[Run, ...]
     failures: Mapping[tuple[str, int], str] = field(default_factory=dict)
     sweep_key: str | None = None
     sweep_values: Mapping[str, float] = field(default_factory=dict)
 
-    def runs_of(self, name: str) -> list[FinishedRun]:
+    def runs_of(self, name: str) -> list[Run]:
         """Runs of one row, by seed."""
         return sorted((run for run in self.runs if run.name == name), key=lambda run: run.seed)
-
-
-def read_run(name: str, folder: Path) -> FinishedRun:
-    """Read the finished run in ``folder`` as one of the row ``name``."""
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return FinishedRun(name, result["seed"], folder, result)
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -118,7 +69,7 @@ def read_comparison(folder: Path) -> Comparison:
         for entry in json.loads(path.read_text(encoding="utf-8")):
             place = folder / entry["folder"] if entry.get("folder") else None
             if place is not None and (place / "result.json").is_file():
-                finished.append(read_run(entry["row"], place))
+                finished.append(Run(place, entry["row"]))
             elif "failure" in entry:
                 failures[entry["row"], entry["seed"]] = str(entry["failure"])
         sweep = plan.get("sweep")

@@ -18,7 +18,7 @@ from recbole_session.evaluator.ranking import item_scores
 from recbole_session.inference.histories import Histories, History, Item, NewSession, Request, Time, gather_histories
 from recbole_session.inference.recommendation import Recommendation
 from recbole_session.inference.top_items import best_items
-from recbole_session.run.loading import load_model
+from recbole_session.run.run import Run
 from recbole_session.run.vocabulary import Vocabulary
 
 K = TypeVar("K", str, int)
@@ -283,7 +283,7 @@ def load(run_folder: str | Path, model: type | None = None, device: str | torch.
     run_folder : path
         What ``run_session`` returned as ``run_folder``.
     model : type, optional
-        The model class, if it is none of the project's or RecBole's.
+        The model's class, if it is neither this project's nor RecBole's.
     device : str or torch.device
         Where to compute.
 
@@ -292,4 +292,5 @@ def load(run_folder: str | Path, model: type | None = None, device: str | torch.
     InputError
         If the folder holds no run.
     """
-    return Recommender(*load_model(run_folder, model, device))
+    run = Run(run_folder, model_class=model)
+    return Recommender(*run.model(device), run.vocabulary)

@@ -14,7 +14,7 @@ from recbole_session.compare.runs import Comparison
 from recbole_session.errors import InputError
 from recbole_session.report.cells import Cell, Versus, cell_statistics
 from recbole_session.report.context_gain import context_frame
-from recbole_session.report.facts import dataset_table, load_dataset, user_facts
+from recbole_session.report.facts import dataset_table, user_facts
 from recbole_session.report.slices import slices_frame
 from recbole_session.report.table import MISSING, Table, between, build_table, costs_frame, metric_title, signed
 from recbole_session.report.user_values import Column, UserValues, read_user_values
@@ -114,7 +114,7 @@ def _dataset_parts(
     if values is None:
         return [], None, "no run has a result"
     try:
-        dataset = load_dataset(comparison.runs[0].folder, data_path)
+        dataset = comparison.runs[0].dataset(data_path)
         slices = slices_frame(values, user_facts(dataset), comparison.baseline)
     except InputError as error:
         return [], None, str(error)

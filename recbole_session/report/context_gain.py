@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from recbole_session.compare.runs import CONTEXTS, Comparison
+from recbole_session.compare.runs import Comparison
 from recbole_session.errors import InputError
 from recbole_session.report.significance import bootstrap_means, percentile_interval
 from recbole_session.report.user_values import UserValues, read_user_values
+from recbole_session.run.folder import CONTEXTS
 
 N_RESAMPLES = 2_000
 

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import torch
 
-from recbole_session.config.session_config import SessionConfig
 from recbole_session.converters.stats import Interactions, table_rows
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.splits import leave_one_out
-
-
-def load_dataset(run_folder: Path, data_path: Path | None = None) -> SessionDataset:
-    """Load the dataset of a run and build it, as the run did.
-
-    Parameters
-    ----------
-    run_folder : Path
-        With ``config.yaml``.
-    data_path : Path, optional
-        Folder of the dataset's folder; the run's own by default.
-
-    Raises
-    ------
-    InputError
-        If the data is not where the run found it.
-    """
-    keys = {"use_gpu": False} | ({} if data_path is None else {"data_path": str(data_path)})
-    dataset = SessionDataset(SessionConfig(config_file_list=[run_folder / "config.yaml"], config_dict=keys))
-    dataset.build()
-    return dataset
 
 
 def user_facts(dataset: SessionDataset) -> pd.DataFrame:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from recbole_session.compare.row_settings import one_line
-from recbole_session.compare.runs import Comparison, FinishedRun, read_run
-from recbole_session.config.values import read_yaml_file
+from recbole_session.compare.runs import Comparison
 from recbole_session.errors import InputError
 from recbole_session.run.folder import differing_keys
+from recbole_session.run.run import Run
 
 
 def group_runs(folders: Sequence[Path], baseline: str | None = None) -> Comparison:
@@ -31,35 +31,23 @@ def group_runs(folders: Sequence[Path], baseline: str | None = None) -> Comparis
         If a folder holds no finished run, two are of different datasets or of one row and seed, or there is no such
         baseline.
     """
-    groups: list[tuple[dict[str, Any], list[FinishedRun]]] = []
+    groups: list[tuple[dict[str, Any], list[Run]]] = []
     for folder in dict.fromkeys(path.resolve() for path in folders):
-        run, keys = _read(folder)
+        run = Run(folder)
+        keys = run.result and run.config
         same = [runs for others, runs in groups if _is_one_row(keys, others)]
         if same:
             same[0].append(run)
         else:
             groups.append((keys, [run]))
     names = _names([keys for keys, _ in groups])
-    runs = [
-        FinishedRun(name, r.seed, r.folder, r.result) for name, (_, own) in zip(names, groups, strict=True) for r in own
-    ]
+    runs = [Run(r.folder, name) for name, (_, own) in zip(names, groups, strict=True) for r in own]
     _check_runs(runs)
     plain = [name for name in names if name.startswith("SessionBERT4Rec []")]
     chosen = baseline if baseline is not None else (plain or names)[0]
     if chosen not in names:
         raise InputError(f"baseline is {baseline!r}; allowed: {', '.join(map(repr, names))}")
     return Comparison("runs", runs[0].result["dataset"], tuple(names), chosen, tuple(runs))
-
-
-def _read(folder: Path) -> tuple[FinishedRun, dict[str, Any]]:
-    try:
-        run = read_run("", folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{folder} holds no finished run (no result.json that reads); name the folders of finished runs, or of one "
-            "comparison"
-        ) from error
-    return run, read_yaml_file(folder / "config.yaml")
 
 
 def _is_one_row(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
@@ -86,7 +74,7 @@ def _plain_name(keys: Mapping[str, Any]) -> str:
     return str(keys["model"]) if features is None else f"{keys['model']} {one_line(features)}"
 
 
-def _check_runs(runs: Sequence[FinishedRun]) -> None:
+def _check_runs(runs: Sequence[Run]) -> None:
     seen: dict[tuple[str, int], Path] = {}
     for run in runs:
         if run.result["dataset"] != runs[0].result["dataset"]:

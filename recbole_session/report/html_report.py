@@ -12,7 +12,7 @@ import yaml
 from markupsafe import Markup
 
 from recbole_session.compare.row_settings import one_line
-from recbole_session.compare.runs import CONTEXTS, Comparison
+from recbole_session.compare.runs import Comparison
 from recbole_session.report.analysis import Analysis, column_title, summary, versus_texts
 from recbole_session.report.cells import ALPHA, Cell
 from recbole_session.report.curves import validation_curve
@@ -34,6 +34,7 @@ from recbole_session.report.significance import N_RESAMPLES
 from recbole_session.report.slices import FACTS
 from recbole_session.report.table import MISSING, between, costs_cells, metric_title, signed
 from recbole_session.report.user_values import Column
+from recbole_session.run.folder import CONTEXTS
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _MARKS = {"better": BETTER, "worse": WORSE, "": ""}

@@ -8,10 +8,10 @@ import pandas as pd
 import yaml
 
 from recbole_session.compare.row_settings import one_line
-from recbole_session.compare.runs import CONTEXTS
 from recbole_session.report.analysis import Analysis, column_title, summary, versus_texts
 from recbole_session.report.slices import FACTS
 from recbole_session.report.table import MISSING, metric_title, signed, to_markdown
+from recbole_session.run.folder import CONTEXTS
 
 CANDIDATE_SETS = {
     "random": "{n} items drawn at random outside the user's history, and the target",

@@ -20,42 +20,6 @@ CONFIDENCE = 0.95
 
 _BLOCK = 4_000_000  # entries of a resampling matrix held at once: 32 MB
 
-# One relevant item per user: what a target within the first k is worth at its rank.
-_GAINS: dict[str, Any] = {
-    "recall": lambda ranks, k: np.ones(ranks.shape),
-    "hit": lambda ranks, k: np.ones(ranks.shape),
-    "ndcg": lambda ranks, k: 1 / np.log2(ranks + 1),
-    "mrr": lambda ranks, k: 1 / ranks,
-    "map": lambda ranks, k: 1 / ranks,
-    "precision": lambda ranks, k: np.full(ranks.shape, 1 / k),
-}
-
-
-def is_per_user(metric: str) -> bool:
-    """Whether ``metric``, e.g. ``ndcg@10``, is a mean over users of something that the rank alone decides."""
-    return metric.partition("@")[0] in _GAINS
-
-
-def metric_of_ranks(ranks: NDArray[Any], metric: str) -> Floats:
-    """Value of a metric for every user.
-
-    Parameters
-    ----------
-    ranks : ndarray
-        Of any shape; rank of the user's one relevant item, 1 is best.
-    metric : str
-        ``recall@k``, ``hit@k``, ``ndcg@k``, ``mrr@k``, ``map@k`` or ``precision@k``. With one relevant item, the
-        first two are 1 if ``rank <= k``, NDCG is ``1 / log2(rank + 1)`` there, MRR and MAP are ``1 / rank``;
-        all are 0 beyond ``k``.
-
-    Returns
-    -------
-    ndarray
-        float64, of the shape of ``ranks``; its mean is the metric of ``result.json``.
-    """
-    name, _, cut = metric.partition("@")
-    return np.where(ranks <= int(cut), _GAINS[name](np.asarray(ranks, dtype=np.float64), int(cut)), 0.0)
-
 
 def bootstrap_means(values: Floats, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> Floats:
     """Means of resampled users.

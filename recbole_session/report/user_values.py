@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_session.compare.runs import Comparison, FinishedRun
+from recbole_session.compare.runs import Comparison
 from recbole_session.errors import InputError
-from recbole_session.report.significance import Floats, is_per_user, metric_of_ranks
+from recbole_session.report.significance import Floats
+from recbole_session.run.ranks import is_per_user, metric_of_ranks
+from recbole_session.run.run import Run
 
 Column = tuple[str, str]  # candidate set and metric, e.g. ("random", "ndcg@10")
 
@@ -39,7 +41,7 @@ class UserValues:
         return self.by_row[row].mean(axis=0)
 
 
-def common_columns(runs: Sequence[FinishedRun]) -> list[Column]:
+def common_columns(runs: Sequence[Run]) -> list[Column]:
     """Candidate sets and metrics that all runs have, in the order of the first."""
     if not runs:
         return []
@@ -65,7 +67,7 @@ def read_user_values(comparison: Comparison, context: str = "told") -> UserValue
     comparison : Comparison
         With at least one finished run.
     context : str
-        See `FinishedRun.ranks`.
+        See `Run.ranks`.
 
     Raises
     ------
@@ -86,11 +88,8 @@ def read_user_values(comparison: Comparison, context: str = "told") -> UserValue
     return UserValues(tuple(reference.index), tuple(reference["item_id"]), tuple(columns), by_row)
 
 
-def _ordered_ranks(run: FinishedRun, context: str) -> pd.DataFrame:
-    try:
-        return run.ranks(context).set_index("user_id").sort_index()
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"the ranks of {run.folder} cannot be read ({error}); train this run again") from error
+def _ordered_ranks(run: Run, context: str) -> pd.DataFrame:
+    return run.ranks(context).set_index("user_id").sort_index()
 
 
 def _check_pairs(ours: pd.DataFrame, theirs: pd.DataFrame, our_folder: Path, their_folder: Path) -> None:

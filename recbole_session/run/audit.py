@@ -13,7 +13,7 @@ tokens, segments, times, RecBole's transforms) is cut from these rows as in ever
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,20 +23,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_session.compare.runs import CONTEXTS
 from recbole_session.data.batches import UNKNOWN_TIME
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import EvaluationLoader
 from recbole_session.data.sequences import UserSequences
-from recbole_session.data.splits import SPLITS, leave_one_out
+from recbole_session.data.splits import leave_one_out
 from recbole_session.errors import InputError
-from recbole_session.evaluator.ranking_evaluator import RankingEvaluator, SplitRanks
+from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
-from recbole_session.run.checkpoint import dataset_checksum, read_checkpoint
-from recbole_session.run.loading import load_model
-from recbole_session.run.result import ranks_table, write_ranks
-
-FILE_NAME = "context.json"
+from recbole_session.run.build import build
+from recbole_session.run.folder import BEST_FILE, CONTEXT_FILE, CONTEXTS, ranks_file
+from recbole_session.run.loading import run_config
+from recbole_session.run.ranks import ranks_frame, write_ranks
+from recbole_session.run.run import Run
 
 
 @dataclass(frozen=True)
@@ -78,52 +77,56 @@ def audit_run(folder: Path, data_path: Path | None = None) -> None:
     """
     if is_audited(folder):
         return
-    result = _read_result(folder)
-    audit = rank_in_contexts(folder, result["environment"], data_path)
-    if ranks_table(audit.dataset, audit.ranks["told"]) != (folder / "ranks.csv").read_text(encoding="utf-8"):
-        raise InputError(f"{folder}: {_why_ranks_differ(folder, audit.dataset, result)}")
+    run = Run(folder)
+    audit = rank_in_contexts(run, data_path)
+    dataset = audit.dataset
+    run.check_dataset(dataset)
+    ours, found = (frame.to_csv(index=False) for frame in (run.ranks(), ranks_frame(dataset, audit.ranks["told"])))
+    if ours != found:
+        made = ", ".join(f"{name} {value}" for name, value in run.result["environment"].items())
+        raise InputError(
+            f"{folder}: best.pth does not give the ranks of ranks.csv here, though the dataset is the same; audit it "
+            f"where it was made ({made})"
+        )
     for context in CONTEXTS[1:]:
-        write_ranks(folder, audit.dataset, audit.ranks[context], f"ranks-{context}.csv")
+        write_ranks(folder / ranks_file(context), dataset, audit.ranks[context])
     content = {context: audit.ranks[context].metrics for context in CONTEXTS} | audit.facts
-    with replacing(folder / FILE_NAME) as temporary:
+    with replacing(folder / CONTEXT_FILE) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def is_audited(folder: Path) -> bool:
     """Whether the folder holds an audit of its present ``best.pth``."""
-    files = [folder / FILE_NAME, *(folder / f"ranks-{context}.csv" for context in CONTEXTS[1:])]
-    weights = folder / "best.pth"
+    files = [folder / CONTEXT_FILE, *(folder / ranks_file(context) for context in CONTEXTS[1:])]
+    weights = folder / BEST_FILE
     if not weights.is_file() or not all(file.is_file() for file in files):
         return False
     return min(file.stat().st_mtime_ns for file in files) > weights.stat().st_mtime_ns
 
 
-def rank_in_contexts(folder: Path, environment: Mapping[str, Any], data_path: Path | None = None) -> Audit:
+def rank_in_contexts(run: Run, data_path: Path | None = None) -> Audit:
     """Rank the test split of a run's dataset in every context, among the run's negatives.
 
     Parameters
     ----------
-    folder : Path
-        With ``best.pth`` and ``vocabulary.json``.
-    environment : Mapping
-        Of ``result.json``: ``device`` and ``threads``, on which the last bits of a score depend.
+    run : Run
+        Finished. Its device and number of threads are used again: the last bits of a score depend on them.
     data_path : Path, optional
+        Folder of the dataset's folder; by default the run's own.
     """
+    environment = run.result["environment"]
     device = torch.device(environment["device"])
     if device.type == "cuda" and not torch.cuda.is_available():
         device = torch.device("cpu")
-    model, config, _ = load_model(folder, device=device)
-    if data_path is not None:
-        config["data_path"] = str(data_path / config["dataset"])
-    dataset = SessionDataset(config)
-    view = dataset.build()[SPLITS.index("test")]
-    evaluator = RankingEvaluator(config, dataset)
-    rows = {"told": dataset.sequences, "inferred": infer_targets(dataset.sequences, config["session_gap"])}
+    model, _ = run.model(device)
+    parts = build(run_config(run.config, run.model_class, device, data_path), with_model=False)
+    dataset, evaluator = parts.dataset, parts.evaluator
+    rows = {"told": dataset.sequences, "inferred": infer_targets(dataset.sequences, parts.config["session_gap"])}
     rows["withheld"] = withhold_targets(dataset.sequences)
     ranks = {}
     with _threads(environment["threads"]):
         for context, sequences in rows.items():
-            batches = EvaluationLoader(config, view.with_sequences(sequences))
+            batches = EvaluationLoader(parts.config, parts.test._dataset.with_sequences(sequences))
             ranks[context] = evaluator.evaluate(model, batches, device, list(evaluator.negatives))
     return Audit(dataset, ranks, compare_targets(rows["told"], rows["inferred"]))
 
@@ -208,29 +211,3 @@ def compare_targets(told: UserSequences, inferred: UserSequences) -> dict[str, A
         "inferred_right": int((opens == inferred_opens).sum()),
         "inferred_time_error": float(np.median((told.times[ends] - inferred.times[ends]).abs().numpy())),
     }
-
-
-# ---- run folders
-
-
-def _read_result(folder: Path) -> dict[str, Any]:
-    for name in ("result.json", "ranks.csv"):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} holds no finished run: there is no {name}; name the folder of a finished run")
-    try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{folder / 'result.json'} is damaged ({error}); run it again") from error
-
-
-def _why_ranks_differ(folder: Path, dataset: SessionDataset, result: Mapping[str, Any]) -> str:
-    if read_checkpoint(folder / "best.pth").get("dataset_checksum") != dataset_checksum(dataset):
-        return (
-            f"dataset {result['dataset']!r} has changed since this run, whose ranks.csv it no longer gives; "
-            "bring the old data back, or run again"
-        )
-    made = ", ".join(f"{name} {value}" for name, value in result["environment"].items())
-    return (
-        "best.pth does not give the ranks of ranks.csv here, though the dataset is the same; audit it where it was "
-        f"made ({made})"
-    )

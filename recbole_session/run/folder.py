@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,6 +17,16 @@ import yaml
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.config.values import read_yaml_file
 from recbole_session.errors import InputError
+
+CONFIG_FILE = "config.yaml"
+RESULT_FILE = "result.json"
+BEST_FILE = "best.pth"
+LAST_FILE = "last.pth"
+VOCABULARY_FILE = "vocabulary.json"
+CONTEXT_FILE = "context.json"
+LOG_FILE = "run.log"
+# What the model knows about the next interaction when it is evaluated; see `audit`.
+CONTEXTS = ("told", "inferred", "withheld")
 
 try:
     import fcntl
@@ -42,6 +53,11 @@ FREE_KEYS = {
     "wandb_project",
     "worker",
 }
+
+
+def ranks_file(context: str) -> str:
+    """Name of the file of ranks in a context, one of `CONTEXTS`."""
+    return "ranks.csv" if context == CONTEXTS[0] else f"ranks-{context}.csv"
 
 
 def make_run_folder(config: SessionConfig) -> Path:
@@ -74,9 +90,9 @@ def unfinished_run(folder: Path) -> Path:
     InputError
         If it is no run folder, or the run is finished.
     """
-    if not (folder / "config.yaml").is_file():
+    if not (folder / CONFIG_FILE).is_file():
         raise InputError(f"resume is {str(folder)!r}; allowed: the folder of a run, which has a config.yaml")
-    if (folder / "result.json").is_file():
+    if (folder / RESULT_FILE).is_file():
         raise InputError(
             f"the run in {folder} is finished, its result is in result.json; leave --resume out to start a new one"
         )
@@ -92,14 +108,14 @@ def latest_unfinished_run(config: SessionConfig) -> Path:
         If there is none.
     """
     parent = _folder_of_runs(config)
-    runs = [path.parent for path in parent.glob("*/config.yaml") if not (path.parent / "result.json").is_file()]
-    same = [run for run in runs if not differing_keys(config.resolved, read_yaml_file(run / "config.yaml"))]
+    runs = [path.parent for path in parent.glob(f"*/{CONFIG_FILE}") if not (path.parent / RESULT_FILE).is_file()]
+    same = [run for run in runs if not differing_keys(config.resolved, read_yaml_file(run / CONFIG_FILE))]
     if not same:
         raise InputError(
             f"{parent} holds no unfinished run of {config['model']} with these keys ({len(runs)} with others); "
             "leave --resume out to start one, or name its folder with --resume=RUN_FOLDER"
         )
-    return max(same, key=lambda run: (run / "config.yaml").stat().st_mtime_ns)
+    return max(same, key=lambda run: (run / CONFIG_FILE).stat().st_mtime_ns)
 
 
 def differing_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
@@ -133,7 +149,7 @@ def claimed(folder: Path) -> Iterator[None]:
         If another process has the folder, or it cannot be written to.
     """
     try:
-        log = (folder / "run.log").open("ab")
+        log = (folder / LOG_FILE).open("ab")
     except OSError as error:
         raise InputError(f"{folder} cannot be written to: {error.strerror}") from error
     with log:
@@ -156,5 +172,7 @@ def command_to_go_on(folder: Path, n_processes: int) -> str:
     """Command line that resumes the run in ``folder``."""
     here = int(os.environ.get("LOCAL_WORLD_SIZE", n_processes))
     start = "python" if n_processes == 1 else f"torchrun --nproc_per_node={here}"
+    script = "run_recbole_session.py"
+    program = script if Path(sys.argv[0]).name == script else "-m recbole_session train"
     start += "" if here == n_processes else " (and the options for several machines)"
-    return f"{start} run_recbole_session.py --resume={shlex.quote(str(folder))}"
+    return f"{start} {program} --resume={shlex.quote(str(folder))}"

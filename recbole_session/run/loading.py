@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.loaders import evaluation_transform
 from recbole_session.errors import InputError
 from recbole_session.run.checkpoint import read_checkpoint
-from recbole_session.run.vocabulary import Vocabulary, read_vocabulary
+from recbole_session.run.folder import BEST_FILE
+from recbole_session.run.vocabulary import Vocabulary
 
 # Where RecBole's models keep a vector per user: Caser, HGN, HRM, NPE, SHAN, TransRec; FOSSIL; FPMC.
 _USER_TABLES = ("user_embedding", "user_lambda", "UI_emb")
@@ -32,16 +34,18 @@ class _Catalogue:
 
 
 def load_model(
-    run_folder: str | Path, model: type | None = None, device: str | torch.device = "cpu"
-) -> tuple[nn.Module, SessionConfig, Vocabulary]:
+    run_folder: Path, vocabulary: Vocabulary, model_class: type | None = None, device: str | torch.device = "cpu"
+) -> tuple[nn.Module, SessionConfig]:
     """Build the model of a run with the weights of its best epoch, ready to answer.
 
     Parameters
     ----------
-    run_folder : path
-        With ``best.pth`` and ``vocabulary.json``.
-    model : type, optional
-        The model class, if it is none of the project's or RecBole's.
+    run_folder : Path
+        With ``best.pth``.
+    vocabulary : Vocabulary
+        Of the run.
+    model_class : type, optional
+        The model's class, if it is neither this project's nor RecBole's.
     device : str or torch.device
 
     Raises
@@ -49,14 +53,12 @@ def load_model(
     InputError
         If the folder holds no run, or its files do not fit together.
     """
-    run_folder = Path(run_folder)
     _check_device(device)
-    path = run_folder / "best.pth"
+    path = run_folder / BEST_FILE
     if not path.is_file():
         raise InputError(f"there is no {path}; name the run folder of a trained model, e.g. saved/ml-100k/SASRec-...")
     state = read_checkpoint(path)
-    vocabulary = read_vocabulary(run_folder)
-    config = _config_of(state["config"], model, device)
+    config = run_config(state["config"], model_class, device)
     evaluation_transform(config)  # for the keys that it adds
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn and thrown away: the caller need not see it
         network = config["model_class"](config, _Catalogue(config, vocabulary)).to(config["device"])
@@ -72,7 +74,7 @@ def load_model(
         {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in others.items()}
     )
     _give_new_users_the_mean(network, vocabulary.n_users)
-    return network.eval(), config, vocabulary
+    return network.eval(), config
 
 
 def _check_device(device: str | torch.device) -> None:
@@ -83,13 +85,31 @@ def _check_device(device: str | torch.device) -> None:
         raise InputError(f"device is {str(device)!r}, which torch cannot use here ({reason}); use cpu") from error
 
 
-def _config_of(values: dict[str, Any], model: type | None, device: str | torch.device) -> SessionConfig:
-    """Return the run's configuration on ``device``; the environment of the process stays as it is."""
+def run_config(
+    values: Mapping[str, Any],
+    model_class: type | None = None,
+    device: str | torch.device = "cpu",
+    data_path: str | Path | None = None,
+) -> SessionConfig:
+    """Return a run's configuration on ``device``; the environment of the process stays as it is.
+
+    Parameters
+    ----------
+    values : Mapping
+        Of ``config.yaml`` or of a checkpoint.
+    model_class : type, optional
+        See `load_model`.
+    device : str or torch.device
+    data_path : path, optional
+        Folder of the dataset's folder; by default the run's own.
+    """
     keys = {key: value for key, value in values.items() if key not in ("model", "dataset", "gpu_id", "use_gpu")}
     keys["use_gpu"] = torch.device(device).type == "cuda"
     if "torch_compile" in keys:
         keys["torch_compile"] = False  # to compile takes longer than many answers
-    config = SessionConfig(model or values["model"], values["dataset"], config_dict=keys)
+    if data_path is not None:
+        keys["data_path"] = str(data_path)
+    config = SessionConfig(model_class or values["model"], values["dataset"], config_dict=keys)
     config["device"] = torch.device(device)
     return config
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind: result.json, ranks.csv and the table."""
+"""`result.json` and the table that is printed from it."""
 
 from __future__ import annotations
 
@@ -8,36 +8,29 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from torch import nn
 
-from recbole_session.data.dataset import SessionDataset
 from recbole_session.distributed import process_count
+from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
+from recbole_session.run.build import Parts
+from recbole_session.run.folder import RESULT_FILE
 from recbole_session.run.trainer import SessionTrainer
 
 Result = dict[str, Any]
 
 
-def build_result(
-    config: Any,
-    dataset: SessionDataset,
-    model: nn.Module,
-    trainer: SessionTrainer,
-    test: SplitRanks,
-    eval_seconds: float,
-    checksum: str,
-) -> Result:
-    """Return the content of result.json; metric values are unrounded, ``checksum`` is that of the dataset."""
+def build_result(parts: Parts, trainer: SessionTrainer, test: SplitRanks, eval_seconds: float) -> Result:
+    """Return the content of result.json; metric values are unrounded."""
+    config, dataset = parts.config, parts.dataset
     return {
         "model": config["model"],
         "session_features": config["session_features"],
         "dataset": config["dataset"],
-        "dataset_checksum": checksum,
+        "dataset_checksum": parts.checksum,
         "seed": config["seed"],
-        "num_parameters": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        "num_parameters": sum(parameter.numel() for parameter in parts.model.parameters() if parameter.requires_grad),
         "num_users": dataset.user_num - 1,
         "num_items": dataset.item_num - 1,
         "best_epoch": trainer.best_epoch,
@@ -58,26 +51,56 @@ def build_result(
 
 def write_result(run_folder: Path, result: Result) -> None:
     """Write result.json."""
-    with replacing(run_folder / "result.json") as temporary:
+    with replacing(run_folder / RESULT_FILE) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def ranks_table(dataset: SessionDataset, split: SplitRanks) -> str:
-    """CSV text: per user the target and, for every candidate set, its rank and how many candidates there were."""
-    columns = {
-        "user_id": dataset.id2token(dataset.uid_field, split.users.numpy()),
-        "item_id": dataset.id2token(dataset.iid_field, split.items.numpy()),
-    }
-    for name, ranks in split.ranks.items():
-        columns[f"rank_{name}"] = ranks.numpy()
-        columns[f"candidates_{name}"] = split.n_candidates[name].numpy()
-    return pd.DataFrame(columns).to_csv(index=False)
+# Type of every required value of result.json.
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "model": str,
+    "session_features": (list, type(None)),
+    "dataset": str,
+    "dataset_checksum": str,
+    **dict.fromkeys(("seed", "num_parameters", "num_users", "num_items", "best_epoch", "epochs_run"), int),
+    **dict.fromkeys(("train_seconds", "eval_seconds"), (int, float)),
+    **dict.fromkeys(("valid", "test", "environment"), dict),
+}
 
 
-def write_ranks(run_folder: Path, dataset: SessionDataset, split: SplitRanks, file_name: str = "ranks.csv") -> None:
-    """Write `ranks_table` into a run folder."""
-    with replacing(run_folder / file_name) as temporary:
-        temporary.write_text(ranks_table(dataset, split), encoding="utf-8")
+def read_result(run_folder: Path) -> Result:
+    """Read result.json and check that it holds what `build_result` returns.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    path = run_folder / RESULT_FILE
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{run_folder} holds no finished run: there is no {RESULT_FILE}; name the folder of a finished run"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({error}); train this run again") from error
+    problem = _problem_of(result)
+    if problem:
+        raise InputError(f"{path} is damaged: {problem}; train this run again")
+    return result
+
+
+def _problem_of(result: Any) -> str:
+    """Say what is wrong with the content of result.json; empty if nothing is."""
+    if not isinstance(result, dict):
+        return f"it holds a {type(result).__name__}, and must hold an object"
+    for name, kind in _FIELDS.items():
+        if not isinstance(result.get(name, ...), kind) or isinstance(result[name], bool):
+            return f"{name} is {result.get(name, 'missing')!r}"
+    for name, values in result["test"].items():
+        if not isinstance(values, dict) or not all(isinstance(value, int | float) for value in values.values()):
+            return f"test.{name} is {values!r}, and must hold a number for every metric"
+    return "" if result["test"] else "test holds no candidate set"
 
 
 def format_table(result: Result, decimals: int) -> str:

@@ -20,6 +20,7 @@ from recbole_session.distributed import SharedLoss, mean_over_processes, process
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator, SplitRanks
 from recbole_session.run.checkpoint import State, cpu_copy, random_states, set_random_states, write_checkpoint
+from recbole_session.run.folder import BEST_FILE, LAST_FILE
 
 
 class _TimeIsUp(Exception):
@@ -62,7 +63,7 @@ class SessionTrainer(Trainer):
         with tensorboard_in(run_folder / "tensorboard" if process_rank() == 0 else None):
             super().__init__(config, model)
         self.run_folder = run_folder
-        self.saved_model_file = str(run_folder / "best.pth")
+        self.saved_model_file = str(run_folder / BEST_FILE)
         self.ranking_evaluator = evaluator
         self.best_epoch = -1
         self.epochs_run = 0
@@ -224,7 +225,7 @@ class SessionTrainer(Trainer):
             return
         try:
             if process_rank() == 0:
-                write_checkpoint(self.run_folder / "last.pth", state)
+                write_checkpoint(self.run_folder / LAST_FILE, state)
         except InputError:  # not tried again; after a signal that broke into the writing it is
             self._unsaved = None
             raise

@@ -18,8 +18,7 @@ import torch
 
 from recbole_session.errors import InputError
 from recbole_session.files import replacing
-
-FILE_NAME = "vocabulary.json"
+from recbole_session.run.folder import VOCABULARY_FILE
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def dataset_vocabulary(dataset: Any) -> Vocabulary:
 
 def write_vocabulary(run_folder: Path, dataset: Any) -> None:
     """Write the vocabulary of a built dataset into a run folder."""
-    with replacing(run_folder / FILE_NAME) as temporary:
+    with replacing(run_folder / VOCABULARY_FILE) as temporary:
         text = json.dumps(asdict(dataset_vocabulary(dataset)), ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -73,13 +72,12 @@ def read_vocabulary(run_folder: Path) -> Vocabulary:
     InputError
         If the file is missing, or is not what `write_vocabulary` writes.
     """
-    path = run_folder / FILE_NAME
+    path = run_folder / VOCABULARY_FILE
     try:
         vocabulary = Vocabulary(**json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read: {error.strerror}; a run folder has it beside best.pth, so name a run folder "
-            "of this version or train again"
+            f"{path} cannot be read: {error.strerror}; name the run folder of a trained model, or train again"
         ) from error
     except (ValueError, TypeError) as error:
         raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); train again") from error

@@ -203,15 +203,15 @@ def test_loading_needs_no_dataset_and_leaves_the_random_state_alone(train_toy: T
 
 def test_a_folder_that_holds_no_run_is_told(train_toy: TrainToy, tmp_path: Path) -> None:
     folder = train_toy()
+    with pytest.raises(InputError, match=r"vocabulary.json cannot be read.*name the run folder of a trained model"):
+        recbole_session.load(tmp_path)
+    (tmp_path / "vocabulary.json").write_text('{"items": ["a"], "item_counts": [1], "users": []}')
     with pytest.raises(InputError, match=r"there is no .*best.pth; name the run folder"):
         recbole_session.load(tmp_path)
     (tmp_path / "best.pth").write_bytes(b"rubbish")
     with pytest.raises(InputError, match=r"best\.pth is no checkpoint"):
         recbole_session.load(tmp_path)
     (tmp_path / "best.pth").write_bytes((folder / "best.pth").read_bytes())
-    with pytest.raises(InputError, match=r"vocabulary.json cannot be read"):
-        recbole_session.load(tmp_path)
-    (tmp_path / "vocabulary.json").write_text('{"items": ["a"], "item_counts": [1], "users": []}')
     with pytest.raises(InputError, match="do not fit together"):
         recbole_session.load(tmp_path)
 

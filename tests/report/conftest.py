@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from recbole_session.compare.runs import FinishedRun, read_run
-from recbole_session.report.significance import metric_of_ranks
+from recbole_session.run.ranks import metric_of_ranks
+from recbole_session.run.run import Run
 
-MakeRun = Callable[..., FinishedRun]
+MakeRun = Callable[..., Run]
 METRICS = ("recall@10", "ndcg@10")
 
 
@@ -29,7 +29,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         config: Mapping[str, object] | None = None,
         dataset: str = "toy",
         **result: object,
-    ) -> FinishedRun:
+    ) -> Run:
         n = len(next(iter(ranks.values())))
         folder = tmp_path / "runs" / f"{len(list((tmp_path / 'runs').glob('*')))}"
         folder.mkdir(parents=True)
@@ -43,6 +43,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         }
         content = {
             "model": "SessionBERT4Rec", "session_features": [], "dataset": dataset, "seed": seed,
+            "dataset_checksum": "",
             "num_parameters": 1234, "num_users": n, "num_items": 50, "best_epoch": 3, "epochs_run": 6,
             "train_seconds": 2.0, "eval_seconds": 0.5, "valid": {}, "test": test,
             "environment": {"device": "cpu", "threads": 1},
@@ -50,6 +51,6 @@ def make_run(tmp_path: Path) -> MakeRun:
         (folder / "result.json").write_text(json.dumps(content | result), encoding="utf-8")
         keys = {"model": "SessionBERT4Rec", "dataset": dataset, "seed": seed, "session_features": []}
         (folder / "config.yaml").write_text(yaml.safe_dump(keys | dict(config or {})), encoding="utf-8")
-        return read_run(name, folder)
+        return Run(folder, name)
 
     return make

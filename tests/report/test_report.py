@@ -2,16 +2,16 @@ import re
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from recbole_session.compare.runs import Comparison, read_run
+from recbole_session.compare.runs import Comparison
 from recbole_session.report.analysis import analyse, summary
 from recbole_session.report.report import write_report
 from recbole_session.report.table import MISSING
 from recbole_session.report.user_values import read_user_values
+from recbole_session.run.run import Run
 from recbole_session.run.training import run_session
 from tests.conftest import TINY_MODEL
 from tests.inference.conftest import ROWS, write_rows
@@ -35,7 +35,7 @@ def trained(tmp_path_factory):
                 **TINY_MODEL, "data_path": str(folder / "data"), "checkpoint_dir": str(folder / "saved"), "epochs": 2,
                 "session_features": features, "seed": seed, "num_negatives": 10, "show_progress": False,
             }  # fmt: skip
-            runs.append(read_run(name, Path(run_session("SessionBERT4Rec", "toy", config_dict=keys)["run_folder"])))
+            runs.append(Run(run_session("SessionBERT4Rec", "toy", config_dict=keys)["run_folder"], name))
     names = ("plain", "with <TSA> & more", "SASRec")
     return Comparison("test", "toy", names, "plain", tuple(runs), {("SASRec", 1): "out of memory <here>"})
 
@@ -115,7 +115,9 @@ def test_the_same_runs_give_the_same_bytes(trained, tmp_path):
 
 
 def test_seconds_stay_out_of_the_files_that_must_not_change(trained, tmp_path):
-    slower = [replace(run, result={**run.result, "train_seconds": 1e6, "eval_seconds": 1e6}) for run in trained.runs]
+    slower = [Run(run.folder, run.name) for run in trained.runs]
+    for run in slower:
+        run.result.update(train_seconds=1e6, eval_seconds=1e6)
     write_report(trained, tmp_path / "one", {})
     write_report(replace(trained, runs=tuple(slower)), tmp_path / "two", {})
     differing = {f for f in FILES if (tmp_path / "one" / f).read_bytes() != (tmp_path / "two" / f).read_bytes()}

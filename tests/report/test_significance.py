@@ -8,26 +8,10 @@ from recbole_session.report.significance import (
     bootstrap_means,
     effect_size,
     holm,
-    is_per_user,
-    metric_of_ranks,
     percentile_interval,
     randomisation_test,
 )
-
-
-def test_metrics_of_ranks_by_hand():
-    ranks = np.array([1, 2, 3, 10, 11])
-    assert metric_of_ranks(ranks, "recall@10").tolist() == [1, 1, 1, 1, 0]
-    assert metric_of_ranks(ranks, "hit@2").tolist() == [1, 1, 0, 0, 0]
-    assert metric_of_ranks(ranks, "ndcg@10").tolist() == pytest.approx([1, 1 / math.log2(3), 0.5, 1 / math.log2(11), 0])
-    assert metric_of_ranks(ranks, "mrr@3").tolist() == pytest.approx([1, 1 / 2, 1 / 3, 0, 0])
-    assert metric_of_ranks(ranks, "map@3").tolist() == pytest.approx([1, 1 / 2, 1 / 3, 0, 0])
-    assert metric_of_ranks(ranks, "precision@5").tolist() == pytest.approx([0.2, 0.2, 0.2, 0, 0])
-
-
-def test_metrics_that_no_rank_decides_are_known_as_such():
-    assert is_per_user("ndcg@10")
-    assert not is_per_user("itemcoverage@10")
+from recbole_session.run.ranks import metric_of_ranks
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import pytest
 
 import recbole_session
 from recbole_session.cli import main
-from recbole_session.compare.runs import read_run
 from recbole_session.data.batches import UNKNOWN_TIME
 from recbole_session.data.sequences import UserSequences, build_user_sequences
 from recbole_session.errors import InputError
@@ -23,12 +22,12 @@ from recbole_session.run.audit import (
     rank_in_contexts,
     withhold_targets,
 )
+from recbole_session.run.run import Run
 from recbole_session.run.training import run_session
 from tests.conftest import DAY, TINY_MODEL, Row, WriteDataset, random_rows
 
 FEATURES = list(chain.from_iterable(combinations(("ST", "SSE", "TSA"), size) for size in range(4)))
 ROWS = random_rows(n_users=15, n_items=40, seed=3)
-HERE = {"device": "cpu", "threads": 1}
 SMALL = {"epochs": 1, "hidden_size": 8, "inner_size": 16, "MAX_ITEM_LIST_LENGTH": 8, "n_layers": 1}
 
 
@@ -122,7 +121,7 @@ def test_every_context_gives_the_ranks_of_recommend(
     audit_run(folder)
     model = recbole_session.load(folder)
     users = by_user(ROWS)
-    found = {context: read_run("row", folder).ranks(context) for context in ("told", "inferred", "withheld")}
+    found = {context: Run(folder).ranks(context) for context in ("told", "inferred", "withheld")}
     gaps = {user: int(statistics.median(np.diff([row[2] for row in own[:-1]]).tolist())) for user, own in users.items()}
     assert len({gap > 400 for gap in gaps.values()}) == 2
     for context, frame in found.items():
@@ -157,9 +156,9 @@ def test_time_and_session_of_the_target_do_not_reach_the_input(
 
     write(delay=1, session="same")
     folder = train(tmp_path)
-    before = rank_in_contexts(folder, HERE).ranks
+    before = rank_in_contexts(Run(folder)).ranks
     write(delay=77 * DAY, session="new")
-    after = rank_in_contexts(folder, HERE).ranks
+    after = rank_in_contexts(Run(folder)).ranks
     for context in ("inferred", "withheld"):
         assert before[context].metrics == after[context].metrics
         for name, ranks in before[context].ranks.items():

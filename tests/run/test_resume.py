@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_session.cli import main
 from recbole_session.errors import InputError
 from recbole_session.interrupts import Interrupted, signals_raise
 from recbole_session.run.trainer import SessionTrainer
-from recbole_session.run.training import main, run_session
+from recbole_session.run.training import run_session
 from tests.conftest import WriteDataset, random_rows
 from tests.processes import CONTEXT, arguments, assert_same_weights, keys_of, only_run, outcome, start
 
@@ -159,9 +160,9 @@ def test_a_signal_saves_and_tells_the_command_to_go_on(number: int, code: int, t
     assert epochs >= 2
     assert last == (
         f"run_recbole_session: {signal.Signals(number).name} received: {epochs} finished epochs are saved; "
-        f"go on with: python run_recbole_session.py --resume={folder}"
+        f"go on with: python -m recbole_session train --resume={folder}"
     )
-    assert main(last.split()[-1:]) == 0
+    assert main(["train", *last.split()[-1:]]) == 0
     assert outcome(folder) == outcome(whole)
 
 
@@ -281,7 +282,7 @@ def test_resume_arguments(capsys: pytest.CaptureFixture[str]) -> None:
         ("--resume=nowhere",): "resume is 'nowhere'",
         ("--resume",): "no model is named",
     }.items():
-        assert main(argv) == 2
+        assert main(["train", *argv]) == 2
         assert words in capsys.readouterr().err
 
 

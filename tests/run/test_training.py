@@ -1,9 +1,6 @@
 import json
 import logging
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -14,10 +11,9 @@ import yaml
 from recbole_session.config.models import available_models
 from recbole_session.errors import InputError
 from recbole_session.model import SessionBERT4Rec
-from recbole_session.run.training import main, run_session
+from recbole_session.run.training import run_session
 from tests.conftest import TINY_MODEL, BuildConfig, WriteDataset, random_rows
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"epochs": 1, "hidden_size": 8, "embedding_size": 8, "inner_size": 16, "MAX_ITEM_LIST_LENGTH": 8}
 
 
@@ -249,44 +245,3 @@ def test_logging_is_left_as_it_was(tmp_path: Path) -> None:
     before = (logging.getLogger().level, list(logging.getLogger().handlers))
     run(tmp_path)
     assert (logging.getLogger().level, list(logging.getLogger().handlers)) == before
-
-
-def test_command_line_mistakes_are_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, words in {
-        ("--model=SessionBERT4Rec", "--dataset=ml-1m"): "recbole-session convert ml-1m",
-        ("--model=SessionBERT4Rec", "--dataset=ml-100k", "--temporal_dim=-1"): "temporal_dim is -1; allowed:",
-        ("--model=sasrec", "--dataset=ml-100k"): "did you mean 'SASRec'",
-        ("--model=SASRec", "--dataset=ml-100k", "--learning_rte=1"): "did you mean 'learning_rate'",
-        ("--dataset=ml-100k",): "no model is named",
-    }.items():
-        assert main(arguments) == 2
-        error = capsys.readouterr().err
-        assert words in error
-        assert error.count("\n") == 1
-
-
-def test_ctrl_c_says_so_and_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(**kwargs: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("recbole_session.run.training.run_session", interrupted)
-    assert main(["--model=SASRec"]) == 130
-    assert "interrupted" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("model", ["SessionBERT4Rec", "SASRec"])
-def test_the_readmes_command_on_bundled_ml_100k(model: str, tmp_path: Path) -> None:
-    """From nothing: converted on first use, trained, evaluated, the table printed."""
-    command = [sys.executable, str(ROOT / "run_recbole_session.py"), f"--model={model}", "--dataset=ml-100k"]
-    command += ["--epochs=1", "--eval_step=1", "--MAX_ITEM_LIST_LENGTH=20", "--hidden_size=16"]
-    command += ["--n_layers=1", "--inner_size=16"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert (tmp_path / "atomic_data" / "ml-100k" / "ml-100k.inter").is_file()
-    assert f"{model}" in done.stderr
-    for line in ("943 users, 1,682 items", "candidates", "random", "popular", "all"):
-        assert line in done.stderr
-    (result,) = (tmp_path / "saved" / "ml-100k").glob("*/result.json")
-    assert json.loads(result.read_text())["num_users"] == 943
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["atomic_data", "saved"]

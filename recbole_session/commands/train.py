@@ -1,0 +1,59 @@
+"""``recbole-session train``: train and evaluate one model; the program of ``run_recbole_session.py``."""
+
+from __future__ import annotations
+
+import argparse
+
+from recbole_session.errors import InputError
+from recbole_session.interrupts import Interrupted
+
+HELP = "train a model and evaluate it among random, popular and all candidates"
+TAKES_KEYS = True
+
+DESCRIPTION = """\
+Trains a model, evaluates it on the test split among random, popular and all candidates, and writes a run
+folder. Values are YAML, later files win over earlier ones, and the command line wins over all:
+
+  recbole-session train --model=SessionBERT4Rec --dataset=ml-100k
+  recbole-session train --model=SessionBERT4Rec --dataset=ml-1m --session_features="[ST,SSE]" --seed=7
+  recbole-session train --model=SASRec --dataset=ml-1m --learning_rate=1e-3
+  recbole-session train --resume=RUN_FOLDER                        resume a run that was stopped or killed
+  recbole-session train --model=SASRec --dataset=ml-1m --resume    the same, the latest with these keys
+  torchrun --nproc_per_node=2 -m recbole_session train --model=SASRec --dataset=ml-1m      two processes
+
+`python run_recbole_session.py` in a clone is the same as `recbole-session train`. The README lists the keys.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.usage = (
+        'recbole-session train --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--key=value ...]'
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = DESCRIPTION
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        action="append",
+        const=True,
+        metavar="RUN_FOLDER",
+        help="resume this run, or without a folder the latest unfinished one with these keys",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train, evaluate, and write the run folder."""
+    from recbole_session.run.training import run_session
+
+    given = arguments.resume or [False]
+    if len(given) > 1:
+        raise InputError("--resume is given twice; give it once")
+    if given[0] == "":
+        raise InputError("--resume= names no folder; write --resume=RUN_FOLDER, or --resume for the latest one")
+    try:
+        run_session(command_line=arguments.keys, resume=given[0])
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted before training began; there is nothing to resume") from None

@@ -1,0 +1,148 @@
+"""Ranks of a split: their file, and the metrics that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recbole_session.data.dataset import SessionDataset
+from recbole_session.errors import InputError
+from recbole_session.evaluator.ranking_evaluator import SplitRanks
+from recbole_session.files import replacing
+
+TOLERANCE = 1e-6  # between a metric of result.json and the same from ranks
+
+# One relevant item per user: what a target within the first k is worth at its rank.
+_GAINS: dict[str, Any] = {
+    "recall": lambda ranks, k: np.ones(ranks.shape),
+    "hit": lambda ranks, k: np.ones(ranks.shape),
+    "ndcg": lambda ranks, k: 1 / np.log2(ranks + 1),
+    "mrr": lambda ranks, k: 1 / ranks,
+    "map": lambda ranks, k: 1 / ranks,
+    "precision": lambda ranks, k: np.full(ranks.shape, 1 / k),
+}
+
+
+def is_per_user(metric: str) -> bool:
+    """Whether ``metric``, e.g. ``ndcg@10``, is a mean over users of something that the rank alone decides."""
+    return metric.partition("@")[0] in _GAINS
+
+
+def metric_of_ranks(ranks: NDArray[Any], metric: str) -> NDArray[np.float64]:
+    """Value of a metric for every user.
+
+    Parameters
+    ----------
+    ranks : ndarray
+        Of any shape; rank of the user's one relevant item, 1 is best.
+    metric : str
+        ``recall@k``, ``hit@k``, ``ndcg@k``, ``mrr@k``, ``map@k`` or ``precision@k``. With one relevant item, the
+        first two are 1 if ``rank <= k``, NDCG is ``1 / log2(rank + 1)`` there, MRR and MAP are ``1 / rank``;
+        all are 0 beyond ``k``.
+
+    Returns
+    -------
+    ndarray
+        float64, of the shape of ``ranks``; its mean is the metric of ``result.json``.
+    """
+    name, _, cut = metric.partition("@")
+    return np.where(ranks <= int(cut), _GAINS[name](np.asarray(ranks, dtype=np.float64), int(cut)), 0.0)
+
+
+def ranks_frame(dataset: SessionDataset, split: SplitRanks) -> pd.DataFrame:
+    """Per user the target and, for every candidate set, its rank and the number of candidates; see `read_ranks`."""
+    columns = {
+        "user_id": dataset.id2token(dataset.uid_field, split.users.numpy()),
+        "item_id": dataset.id2token(dataset.iid_field, split.items.numpy()),
+    }
+    for name, ranks in split.ranks.items():
+        columns[f"rank_{name}"] = ranks.numpy()
+        columns[f"candidates_{name}"] = split.n_candidates[name].numpy()
+    return pd.DataFrame(columns)
+
+
+def write_ranks(path: Path, dataset: SessionDataset, split: SplitRanks) -> None:
+    """Write `ranks_frame` to ``path``."""
+    with replacing(path) as temporary:
+        ranks_frame(dataset, split).to_csv(temporary, index=False)
+
+
+def read_ranks(path: Path) -> pd.DataFrame:
+    """Read what `write_ranks` wrote.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``user_id`` and ``item_id`` (raw ids, str), and for every candidate set ``rank_<set>`` (int64, 1 is
+        best) and ``candidates_<set>`` (int64).
+
+    Raises
+    ------
+    InputError
+        If the file is missing or holds anything else.
+    """
+    try:
+        frame = pd.read_csv(path, dtype={"user_id": str, "item_id": str}, keep_default_na=False)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read: {reason}; train this run again") from error
+    problem = _problem_of(frame)
+    if problem:
+        raise InputError(f"{path} is damaged: {problem}; train this run again")
+    return frame
+
+
+def _problem_of(frame: pd.DataFrame) -> str:
+    """Say what is wrong with a table of ranks; empty if nothing is."""
+    columns = list(frame.columns)
+    sets = [name.removeprefix("rank_") for name in columns[2::2]]
+    expected = ["user_id", "item_id", *(f"{kind}_{name}" for name in sets for kind in ("rank", "candidates"))]
+    if columns != expected or not sets or not isinstance(frame.index, pd.RangeIndex):  # one made of columns is none
+        return f"its columns are {', '.join(columns)}, and must be user_id, item_id, rank_<set>, candidates_<set>, ..."
+    repeated = frame["user_id"][frame["user_id"].duplicated()]
+    if len(repeated):
+        return f"user {repeated.iloc[0]!r} occurs twice"
+    for name in sets:
+        ranks, counts = frame[f"rank_{name}"], frame[f"candidates_{name}"]
+        if any(column.dtype != np.int64 for column in (ranks, counts)) or not ((ranks >= 1) & (ranks <= counts)).all():
+            return f"rank_{name} must hold whole numbers from 1 to candidates_{name}"
+    return ""
+
+
+def check_metrics(path: Path, ranks: pd.DataFrame, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Refuse ranks that do not give the metrics of their run.
+
+    Parameters
+    ----------
+    path : Path
+        Where ``ranks`` were read from; named in the message.
+    ranks : DataFrame
+        See `read_ranks`.
+    metrics : Mapping
+        Values by candidate set and metric name, from ``result.json``. Metrics that depend on more than a rank are
+        left out.
+
+    Raises
+    ------
+    InputError
+        Naming the first candidate set or metric that differs.
+    """
+    sets = [name.removeprefix("rank_") for name in ranks if name.startswith("rank_")]
+    if sets != list(metrics):
+        raise InputError(
+            f"{path} ranks among {', '.join(sets)}, and result.json beside it among {', '.join(metrics)}; "
+            "train this run again"
+        )
+    for name, values in metrics.items():
+        for metric in filter(is_per_user, values):
+            found = float(metric_of_ranks(ranks[f"rank_{name}"].to_numpy(), metric).mean())
+            if not abs(found - values[metric]) <= TOLERANCE:
+                raise InputError(
+                    f"{path} gives {metric} = {found:.6f} among {name}, and result.json beside it says "
+                    f"{values[metric]:.6f}; train this run again"
+                )
