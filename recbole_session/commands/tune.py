@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--search", type=Path, metavar="SPACE.yaml", help="what to search (default: the paper's grid)")
     parser.add_argument("--sampler", choices=["tpe", "grid"], default="tpe", help="default: tpe")
-    parser.add_argument("--storage", type=Path, metavar="FILE", help="the study; processes that name one file share it")
+    parser.add_argument("--storage", metavar="FILE", help="of the study, or a database's URL; processes share it")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no trial after so many seconds")
 
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     config_files = str(keys.pop("config_files", "")).split()
     search = _search(arguments, config_files, keys)
     folder = Path(search.config["checkpoint_dir"]) / search.dataset / f"tuning-{search.config['model']}"
-    storage = arguments.storage or folder / "study.journal"
+    storage = arguments.storage or str(folder / "study.db")
     study = tuning.open_study(search, storage)
     folder.mkdir(parents=True, exist_ok=True)
     _tell(f"{storage}: {len(study.trials)} trials are there already; searching {', '.join(search.space)}")
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     except Interrupted as signal:
         _write(study, search, folder, config_files, keys)
         command = shlex.join(["recbole-session", *arguments.argv])
-        raise Interrupted(f"{signal}; go on with: {command}", signal.number) from None
+        raise Interrupted(f"{signal}; resume with: {command}", signal.number) from None
     _write(study, search, folder, config_files, keys)
 
 
@@ -99,7 +99,7 @@ def _write(study: optuna.Study, search: Search, folder: Path, config_files: list
     shares = importances(study)
     if shares:
         _tell(f"importance: {', '.join(f'{key} {share:.2f}' for key, share in shares.items())}")
-        picture = draw_importances(shares, search.metric, folder)
+        picture = draw_importances(study, search.metric, folder)
         written.append(picture)
         if picture is None:
             _tell('importance.png was left out; pip install "recbole-session[plot]" for it')

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import TrialState
 
 from recbole_session.config.values import dump_yaml
 from recbole_session.files import replacing
 from recbole_session.tune.search_space import decode
-from recbole_session.tune.tuning import Search, best_trial
-
-if TYPE_CHECKING:
-    import optuna
+from recbole_session.tune.tuning import Search, best_trial, repetitions
 
 _MIN_FOR_IMPORTANCE = 4  # trials that ran to their end
 
@@ -30,7 +31,7 @@ def write_best(
     search : Search
     folder : Path
     config_files : sequence of str
-        Are not repeated in the file, but named in the command at its top.
+        Named in the command at the top of the file; their keys are not repeated in it.
     given : Mapping
         Keys of the command line.
     """
@@ -51,19 +52,16 @@ def write_best(
 
 def write_trials(study: optuna.Study, search: Search, folder: Path) -> Path:
     """Write trials.csv: a row per trial, with its state, its value on validation and its keys."""
+    attributes = ["epoch", "epochs_run", "failure"]
+    frame = study.trials_dataframe(attrs=("number", "state", "value", "user_attrs", "params"))
+    frame.columns = pd.Index([name.removeprefix("user_attrs_").removeprefix("params_") for name in frame.columns])
+    frame = frame.reindex(columns=["number", "state", "value", *attributes[:2], *search.space, attributes[2]])
+    frame["state"] = frame["state"].str.lower()
+    repeated = frame["number"].map({lost: f"repeated as trial {number}" for lost, number in repetitions(study).items()})
+    frame["failure"] = repeated.where(repeated.notna(), frame["failure"])
     path = folder / "trials.csv"
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["number", "state", "value", "epoch", "epochs_run", *search.space, "failure"])
-        for trial in study.trials:
-            keys = decode(search.space, trial.params)
-            steps = [trial.user_attrs.get(name, "") for name in ("epoch", "epochs_run")]
-            if trial.state.name == "PRUNED":
-                steps[1] = max(trial.intermediate_values, default="")
-            value = "" if trial.value is None else trial.value
-            failure = "made anew" if "made anew" in trial.user_attrs else trial.user_attrs.get("failure", "")
-            values = [keys.get(key, "") for key in search.space]
-            writer.writerow([trial.number, trial.state.name.lower(), value, *steps, *values, failure])
+    with replacing(path) as temporary:
+        frame.convert_dtypes().to_csv(temporary, index=False)
     return path
 
 
@@ -74,33 +72,25 @@ def importances(study: optuna.Study) -> dict[str, float]:
 
     .. [1] Hutter, Hoos, Leyton-Brown: An efficient approach for assessing hyperparameter importance. ICML 2014.
     """
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-    from optuna.trial import TrialState
-
     values = [trial.value for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])]
     if len(values) < _MIN_FOR_IMPORTANCE or len(set(values)) == 1:
         return {}
-    return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)))
+    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
 
 
-def draw_importances(values: Mapping[str, float], metric: str, folder: Path) -> Path | None:
+def draw_importances(study: optuna.Study, metric: str, folder: Path) -> Path | None:
     """Draw a bar per key; None where matplotlib is missing."""
     try:
         import matplotlib
     except ImportError:
         return None
     matplotlib.use("agg")
-    from matplotlib.figure import Figure
+    from optuna.visualization.matplotlib import plot_param_importances
 
-    figure = Figure(figsize=(6.0, 0.9 + 0.35 * len(values)), layout="constrained")
-    axes = figure.subplots()
-    names = list(values)[::-1]
-    bars = axes.barh(names, [values[name] for name in names], color="#4477aa")
-    axes.bar_label(bars, fmt="%.2f", padding=3)
-    axes.set_xlim(0, 1.1 * max(values.values()))
-    axes.set_xlabel(f"share of the variance of {metric}")
-    axes.spines[["top", "right"]].set_visible(False)
+    axes = plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0), target_name=metric)
+    axes.set_title(f"share of the variance of {metric}")
+    figure: Any = axes.figure
     path = folder / "importance.png"
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight")
     return path

@@ -1,32 +1,43 @@
-"""A search with Optuna, on validation alone; in a file, so that it resumes and several processes share it."""
+"""A search with Optuna, on validation alone; in a database, so that it resumes and several processes share it."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-import socket
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+import optuna
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_session.compare.resolving import read_data
 from recbole_session.compare.reuse import identity
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.errors import InputError
-from recbole_session.interrupts import Interrupted, signals_raise, signals_wait
-from recbole_session.tune.search_space import Space, decode, describe, grid_of
+from recbole_session.interrupts import Interrupted, signals_raise
+from recbole_session.tune.search_space import Space, decode, grid_of, suggest
 from recbole_session.tune.trial import TrialResult, run_trial
 
-if TYPE_CHECKING:
-    import optuna
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
-_SECONDS_TO_NAME = 60.0  # after which a trial that names no process has lost its own
+# A trial whose process gives no sign of life for so long is repeated.
+HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60
 _STARTUP_TRIALS = 5  # complete before any other is compared with them
+_ERRORS = (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, ValueError)
+
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats, of Optuna 2.9
+optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -57,48 +68,73 @@ class Search:
         return f"{str(self.config['valid_metric']).lower()} ({Path(self.config['valid_candidates']).stem}, validation)"
 
 
-def open_study(search: Search, storage: Path) -> optuna.Study:
-    """Open the study in ``storage``, or begin one.
+def open_study(search: Search, storage: str) -> optuna.Study:
+    """Open the study in ``storage``, a file or the URL of a database, or begin one.
 
     Raises
     ------
     InputError
-        If it was begun with another dataset, space or other keys, or the file cannot be used.
+        If it was begun with another dataset, space or other keys, or the storage cannot be used.
     """
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     values = {key: value for key, value in search.config.resolved.items() if key not in search.space}
     ours = {
         "dataset": read_data(search.config),
-        "search space": json.dumps(describe(search.space), sort_keys=True),
+        "search space": json.dumps(search.space, sort_keys=True),
         "sampler": search.sampler,
         "keys": identity(values, frozenset(search.config.internal_config_dict)),
     }
-    bigger = search.config["valid_metric_bigger"]
     try:
-        storage.parent.mkdir(parents=True, exist_ok=True)
-        study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(storage))),
-            study_name="recbole-session",
-            direction="maximize" if bigger else "minimize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
-            load_if_exists=True,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"storage {storage} cannot be used: {error}") from error
+        with _sole_opener(storage) as url:
+            study = optuna.create_study(
+                storage=RDBStorage(
+                    url,
+                    engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else None,
+                    heartbeat_interval=HEARTBEAT_SECONDS,
+                    grace_period=GRACE_SECONDS,
+                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+                ),
+                study_name="recbole-session",
+                direction="maximize" if search.config["valid_metric_bigger"] else "minimize",
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
+                load_if_exists=True,
+            )
+            for name, value in ours.items():
+                if name not in study.user_attrs:
+                    study.set_user_attr(name, value)
+    except _ERRORS as error:
+        raise InputError(f"storage {storage} cannot be used: {_first_line(error)}") from error
     for name, value in ours.items():
-        theirs = study.user_attrs.get(name)
-        if theirs is None:
-            study.set_user_attr(name, value)
-        elif theirs != value:
+        theirs = study.user_attrs[name]
+        if theirs != value:
             raise InputError(
                 f"storage {storage} holds a study with another {name} ({_difference(theirs, value)}); "
                 "bring it back, or name another file with --storage"
             )
     return study
+
+
+@contextmanager
+def _sole_opener(storage: str) -> Iterator[str]:
+    """Keep other processes from making the same tables while the block runs, and give the database's URL."""
+    if "://" in storage:
+        yield storage
+        return
+    path = Path(storage).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY) if fcntl is not None else None
+    try:
+        if folder is not None:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield f"sqlite:///{path}"
+    finally:
+        if folder is not None:
+            os.close(folder)
+
+
+def _first_line(error: Exception) -> str:
+    """Say what a database complains about, in the driver's own words."""
+    cause = error.__cause__ or error
+    return str(getattr(cause, "orig", cause)).splitlines()[0]
 
 
 def _difference(theirs: str, ours: str) -> str:
@@ -134,154 +170,111 @@ def tune(
 
     Raises
     ------
+    InputError
+        If the storage can no longer be written to.
     Interrupted
-        At SIGINT or SIGTERM; the trial in progress is made anew when the study goes on.
+        At SIGINT or SIGTERM; the trial in progress is repeated when the search is resumed.
     """
-    grid = grid_of(search.space) if search.sampler == "grid" else None
-    n_trials = min(n_trials, len(grid)) if grid is not None else n_trials
-    put_back_lost_trials(study)
+    if search.sampler == "grid":
+        grid = grid_of(search.space)
+        n_trials = min(n_trials, math.prod(map(len, grid.values())))
+        study.sampler = optuna.samplers.GridSampler(grid, seed=search.config["seed"])
+
+    def note(study: optuna.Study, trial: FrozenTrial) -> None:
+        tell(f"[{sum(_count(study))}/{n_trials}] {_describe(study, trial, search)}")
+
     start = time.monotonic()
-    trial: optuna.Trial | None = None
     try:
         with signals_raise():
-            while _is_room(study, n_trials) and (timeout is None or time.monotonic() - start < timeout):
-                begin = time.monotonic()
-                with signals_wait():
-                    trial = study.ask()
-                    keys = _suggest(trial, study, search, grid)
-                line = f"trial {trial.number}: {_run(study, trial, search, keys)} in {time.monotonic() - begin:.0f} s"
-                words = ", ".join(f"{key} {value}" for key, value in keys.items())
-                with signals_wait():
-                    tell(f"[{_n_counted(study)}/{n_trials}] {line}; {words}{_best_words(study)}")
-    except BaseException as error:
-        with signals_wait():
-            if trial is not None:
-                put_back(study, trial.number)
-        if isinstance(error, Interrupted):
-            message = f"{error}: finished trials are saved, the one in progress is made anew when the search goes on"
-            raise Interrupted(message, error.number) from None
-        raise
+            while _has_room(study, n_trials) and (timeout is None or time.monotonic() - start < timeout):
+                study.optimize(lambda trial: _run(study, trial, search), 1, catch=(InputError,), callbacks=[note])
+    except Interrupted as signal:
+        message = f"{signal}: finished trials are saved, the one in progress is repeated when the search is resumed"
+        raise Interrupted(message, signal.number) from None
+    except ValueError as error:
+        if "Cannot tell" not in str(error):
+            raise
+        raise InputError(
+            f"this process gave no sign of life for {GRACE_SECONDS} s, so its trial was left to others; "
+            "start the same command again to take part in the search"
+        ) from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise InputError(
+            f"the study cannot be written to: {_first_line(error)}; finished trials are saved, so mend this and start "
+            "the same command again"
+        ) from error
 
 
-def _suggest(
-    trial: optuna.Trial, study: optuna.Study, search: Search, grid: list[dict[str, Any]] | None
-) -> dict[str, Any]:
-    """Name this process in the trial, and return the keys that it is to try."""
-    trial.set_user_attr("process", f"{socket.gethostname()}:{os.getpid()}")
-    study.sampler = _sampler_of(trial, study, search, grid)
-    return decode(search.space, {key: entry.suggest(trial, key) for key, entry in search.space.items()})
-
-
-def _run(study: optuna.Study, trial: optuna.Trial, search: Search, keys: Mapping[str, Any]) -> str:
-    """Run one trial, put its outcome into the study, and return the words for it."""
-    import optuna
-    from optuna.trial import TrialState
+def _run(study: optuna.Study, trial: optuna.Trial, search: Search) -> float:
+    """Run one trial and return its score."""
+    if search.sampler == "tpe":
+        # Seeded with the number: the same search whoever resumes it, and another draw in every process.
+        seed = (search.config["seed"] + trial.number) % 2**32
+        study.sampler = optuna.samplers.TPESampler(n_startup_trials=2 * _STARTUP_TRIALS, seed=seed)
+    keys = suggest(trial, search.space)
 
     def hook(epochs_run: int, score: float) -> None:
-        with signals_wait():
-            trial.report(score, epochs_run)
-            hopeless = trial.should_prune()
-        if hopeless:
+        trial.report(score, epochs_run)
+        if trial.should_prune():
+            trial.set_user_attr("epochs_run", epochs_run)
             raise optuna.TrialPruned
 
     try:
         result: TrialResult = run_trial(search.dataset, {**search.keys, **keys}, hook)
-    except optuna.TrialPruned:
-        with signals_wait():
-            study.tell(trial, state=TrialState.PRUNED)
-        return f"pruned after {max(study.trials[trial.number].intermediate_values)} epochs"
     except InputError as error:
-        with signals_wait():
-            trial.set_user_attr("failure", str(error))
-            study.tell(trial, state=TrialState.FAIL)
-        return f"FAILED, {error}"
-    with signals_wait():
-        trial.set_user_attr("epoch", result.epoch)
-        trial.set_user_attr("epochs_run", result.epochs_run)
-        study.tell(trial, result.score)
-    return f"{search.metric} {result.score:.4f}"
+        trial.set_user_attr("failure", str(error))
+        raise
+    except Interrupted:
+        RetryHeartbeatStaleTrialCallback()(study, study.trials[trial.number])
+        raise
+    trial.set_user_attr("epoch", result.epoch)
+    trial.set_user_attr("epochs_run", result.epochs_run)
+    return result.score
 
 
-def _best_words(study: optuna.Study) -> str:
+def _describe(study: optuna.Study, trial: FrozenTrial, search: Search) -> str:
+    """Say how a trial ended."""
+    words = {
+        TrialState.COMPLETE: lambda: f"{search.metric} {trial.value:.4f}",
+        TrialState.PRUNED: lambda: f"pruned after {trial.user_attrs['epochs_run']} epochs",
+        TrialState.FAIL: lambda: f"FAILED, {trial.user_attrs['failure']}",
+    }[trial.state]()
+    seconds = trial.duration.total_seconds() if trial.duration else 0.0
+    keys = ", ".join(f"{key} {value}" for key, value in decode(search.space, trial.params).items())
     best = best_trial(study)
-    return "" if best is None else f"; best {best.value:.4f} of trial {best.number}"
+    return f"trial {trial.number}: {words} in {seconds:.0f} s; {keys}" + (
+        f"; best {best.value:.4f} of trial {best.number}" if best else ""
+    )
 
 
-def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
     """Return the best of the trials that ran to their end, the first of equals; None where there is none."""
-    from optuna.study import StudyDirection
-    from optuna.trial import TrialState
-
     trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
     return min(trials, key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)
 
 
-def _is_room(study: optuna.Study, n_trials: int) -> bool:
-    with signals_wait():  # reading, too, changes what Optuna holds in memory
-        return n_trials > _n_counted(study)
+def repetitions(study: optuna.Study) -> dict[int, int]:
+    """Trials that were lost or interrupted, and the trials that repeat them, by number."""
+    history = RetryHeartbeatStaleTrialCallback.retry_history
+    return {lost: trial.number for trial in study.get_trials(deepcopy=False) for lost in history(trial)}
 
 
-def _n_counted(study: optuna.Study) -> int:
-    """Trials that count: all but those to be made anew, which are marked."""
-    from optuna.trial import TrialState
-
-    trials = study.get_trials(deepcopy=False)
-    return sum(trial.state != TrialState.WAITING and "made anew" not in trial.user_attrs for trial in trials)
-
-
-def _sampler_of(
-    trial: optuna.Trial, study: optuna.Study, search: Search, grid: list[dict[str, Any]] | None
-) -> optuna.samplers.BaseSampler:
-    """Sampler of one trial, seeded with its number: the same whoever goes on, and another in every process."""
-    import optuna
-
-    seed = search.config["seed"] + trial.number
-    if grid is None:
-        return optuna.samplers.TPESampler(n_startup_trials=2 * _STARTUP_TRIALS, seed=seed % 2**32)
-    order = np.random.default_rng(search.config["seed"]).permutation(len(grid))
-    combinations = [grid[place] for place in order]
-    counted = [each for each in study.get_trials(deepcopy=False) if "made anew" not in each.user_attrs]
-    # Counting without those made anew, a trial's place in the list is its place in the grid.
-    place = sum(each.number < trial.number for each in counted)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.PartialFixedSampler(combinations[place % len(grid)], optuna.samplers.RandomSampler())
+def _count(study: optuna.Study) -> tuple[int, int]:
+    """Trials that have ended, without those that are repeated, and trials in progress."""
+    repeated, trials = repetitions(study), study.get_trials(deepcopy=False)
+    n_ended = sum(trial.state.is_finished() and trial.number not in repeated for trial in trials)
+    return n_ended, sum(trial.state == TrialState.RUNNING for trial in trials)
 
 
-def put_back(study: optuna.Study, number: int) -> None:
-    """Mark a trial in progress as failed, and queue its parameters to be tried again."""
-    from optuna.trial import TrialState
-
-    trial = study.trials[number]
-    if trial.state != TrialState.RUNNING:
-        return
-    study._storage.set_trial_user_attr(trial._trial_id, "made anew", True)
-    study.tell(number, state=TrialState.FAIL)
-    if trial.params:
-        study.enqueue_trial(trial.params)
-
-
-def put_back_lost_trials(study: optuna.Study) -> None:
-    """Queue the trials in progress of processes of this machine that are gone."""
-    from optuna.trial import TrialState
-
-    for trial in study.get_trials(states=[TrialState.RUNNING]):
-        host, _, process = str(trial.user_attrs.get("process", "")).rpartition(":")
-        begun = trial.datetime_start.timestamp() if trial.datetime_start is not None else 0.0
-        nameless = not process and time.time() - begun > _SECONDS_TO_NAME
-        if nameless or (process and host == socket.gethostname() and not _is_alive(int(process))):
-            put_back(study, trial.number)
-
-
-def _is_alive(process: int) -> bool:
-    """Whether another process has this number."""
-    if process in (0, os.getpid()):
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _has_room(study: optuna.Study, n_trials: int) -> bool:
+    """Whether another trial is wanted; waits where trials in progress may prove to be lost, and so wanted again."""
+    end = time.monotonic() + GRACE_SECONDS + 2 * HEARTBEAT_SECONDS
+    while True:
+        optuna.storages.fail_stale_trials(study)
+        n_ended, n_running = _count(study)
+        if n_ended + n_running < n_trials:
+            return True
+        if n_ended >= n_trials or time.monotonic() > end:
+            return False
+        time.sleep(1)

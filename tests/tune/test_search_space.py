@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from recbole_session.config.session_config import SessionConfig
-from recbole_session.errors import InputError
-from recbole_session.tune.search_space import (
+optuna = pytest.importorskip("optuna")
+
+from recbole_session.config.session_config import SessionConfig  # noqa: E402
+from recbole_session.errors import InputError  # noqa: E402
+from recbole_session.tune.search_space import (  # noqa: E402
     PAPER_SPACE,
-    Choices,
-    Range,
     check_space,
     decode,
-    encode,
     grid_of,
     read_space,
+    suggest,
 )
 
 # Section 4.1.3 of the paper.
@@ -36,9 +36,8 @@ def space_of(tmp_path: Path, text: str) -> object:
 
 def test_the_papers_grid() -> None:
     space = read_space(PAPER_SPACE)
-    assert {key: entry.values for key, entry in space.items() if isinstance(entry, Choices)} == PAPER
-    grid = grid_of(space)
-    assert len(grid) == math.prod(map(len, PAPER.values())) == len({tuple(point.values()) for point in grid})
+    assert {key: tuple(entry) for key, entry in space.items()} == PAPER
+    assert math.prod(map(len, grid_of(space).values())) == 6 * 6 * 4 * 4 * 4
 
 
 @pytest.mark.parametrize(
@@ -61,15 +60,17 @@ def test_features_may_be_searched(tmp_path: Path) -> None:
     space = space_of(tmp_path, "session_features: [[], [ST], [ST, TSA]]\ntemporal_dim: [8, 16]\n")
     config = SessionConfig("SessionBERT4Rec", "toy", config_dict={"session_features": []})
     assert set(check_space(space, "space.yaml", config, {})) == {"session_features", "temporal_dim"}
-    points = grid_of(space)
-    assert points[2] == {"session_features": '["ST"]', "temporal_dim": 8}
-    assert decode(space, points[2]) == {"session_features": ["ST"], "temporal_dim": 8}
-    assert encode(0.5) == 0.5
+    assert grid_of(space) == {"session_features": ["[]", '["ST"]', '["ST", "TSA"]'], "temporal_dim": [8, 16]}
+    params = {"session_features": '["ST"]', "temporal_dim": 8}
+    assert decode(space, params) == {"session_features": ["ST"], "temporal_dim": 8}
 
 
 def test_ranges(tmp_path: Path) -> None:
     space = space_of(tmp_path, "hidden_size: {low: 8, high: 64}\nlearning_rate: {low: 1e-4, high: 1e-2, log: True}\n")
-    assert space == {"hidden_size": Range(8, 64), "learning_rate": Range(1e-4, 1e-2, True)}
+    trial = optuna.trial.FixedTrial({"hidden_size": 9, "learning_rate": 0.003})
+    assert suggest(trial, space) == {"hidden_size": 9, "learning_rate": 0.003}
+    assert trial.distributions["hidden_size"] == optuna.distributions.IntDistribution(8, 64)
+    assert trial.distributions["learning_rate"] == optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)
     with pytest.raises(InputError, match="hidden_size is a range, which has no grid"):
         grid_of(space)
 

@@ -4,9 +4,11 @@ import csv
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
 import traceback
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -27,8 +29,9 @@ SPACE = "hidden_size: [4, 8, 16]\nmask_ratio: {low: 0.1, high: 0.6}\nn_heads: [1
 
 
 @pytest.fixture(autouse=True)
-def toy(write_dataset: WriteDataset, one_thread: None) -> None:
+def toy(write_dataset: WriteDataset, one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(random_rows(n_users=20, n_items=100))
+    monkeypatch.setattr(tuning, "HEARTBEAT_SECONDS", 1)
 
 
 def fixed_keys(base: Path, **keys: object) -> dict[str, object]:
@@ -162,7 +165,7 @@ def test_a_grid_is_walked_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main([*argv, "--trials=3"]) == 0
     assert main([*argv, "--trials=50"]) == 0
     points = [(row["hidden_size"], row["session_features"]) for row in read_trials(tmp_path)]
-    assert sorted(points) == [(size, text) for size in ("4", "8") for text in ("['ST']", "[]")]
+    assert sorted(points) == [(size, text) for size in ("4", "8") for text in ('["ST"]', "[]")]
     assert "[4/4] trial 3" in capsys.readouterr().out
 
 
@@ -180,12 +183,8 @@ def test_hopeless_trials_are_pruned(tmp_path: Path) -> None:
     """With a learning rate of nothing a model stays where it began."""
     search_keys = fixed_keys(tmp_path, epochs=6)
     config = SessionConfig("SessionBERT4Rec", "toy", config_dict=search_keys)
-    from recbole_session.tune.search_space import Choices
-
-    search = tuning.Search(
-        "toy", {**search_keys, "model": "SessionBERT4Rec"}, config, {"learning_rate": Choices((0.1,))}, "tpe"
-    )
-    study = tuning.open_study(search, tmp_path / "study")
+    search = tuning.Search("toy", {**search_keys, "model": "SessionBERT4Rec"}, config, {"learning_rate": [0.1]}, "tpe")
+    study = tuning.open_study(search, str(tmp_path / "study"))
     scores = iter([0.5] * 5 + [0.1, 0.6])
 
     def scripted(dataset: str, keys: object, hook: object) -> tuning.TrialResult:
@@ -222,7 +221,7 @@ def test_a_study_of_something_else_is_refused(
 
 
 def test_a_file_that_is_no_study_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "text").write_text("no journal\nat all\n")
+    (tmp_path / "text").write_text("not a database\nat all\n")
     assert main(arguments(tmp_path, f"--storage={tmp_path / 'text'}")) == 2
     assert "cannot be used" in capsys.readouterr().err
 
@@ -264,36 +263,110 @@ def _tune(argv: list[str], log: Path) -> None:
 
 
 def states(base: Path) -> list[str]:
-    storage = folder_of(base) / "study.journal"
-    if not storage.exists():
+    """States of the trials, with the number of keys that each has chosen so far."""
+    query = (
+        "SELECT state || ' with ' || COUNT(param_id) FROM trials LEFT JOIN trial_params USING (trial_id) "
+        "GROUP BY trial_id ORDER BY number"
+    )
+    try:
+        with closing(sqlite3.connect(f"file:{folder_of(base) / 'study.db'}?mode=ro", uri=True)) as connection:
+            return [row[0] for row in connection.execute(query)]
+    except sqlite3.OperationalError:  # it is being made
         return []
-    backend = optuna.storages.journal.JournalFileBackend(str(storage))
-    study = optuna.load_study(storage=optuna.storages.JournalStorage(backend), study_name="recbole-session")
-    return [f"{trial.state.name} with {len(trial.params)}" for trial in study.trials]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_stopped_and_started_again_the_trial_is_made_anew(number: int, code: int, tmp_path: Path) -> None:
-    argv = arguments(tmp_path, "--trials=3", epochs=12, stopping_step=12)
+def test_a_trial_that_was_stopped_is_repeated(
+    number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = arguments(tmp_path, "--trials=3", epochs=30, stopping_step=30)
     process = CONTEXT.Process(target=_tune, args=(argv, tmp_path / "log"))
     process.start()
-    while not ("[1/3]" in (tmp_path / "log").read_text() if (tmp_path / "log").exists() else False):
+    while states(tmp_path)[1:] != ["RUNNING with 3"]:
         assert process.is_alive(), (tmp_path / "log").read_text()
         time.sleep(0.01)
-    while states(tmp_path)[-1] != "RUNNING with 3":
-        time.sleep(0.01)
     os.kill(process.pid, number)
-    process.join(30)
+    process.join()
     assert process.exitcode == code, (tmp_path / "log").read_text()
     if number == signal.SIGTERM:
-        assert "go on with: recbole-session tune" in (tmp_path / "log").read_text().splitlines()[-1]
+        assert "resume with: recbole-session tune" in (tmp_path / "log").read_text().splitlines()[-1]
+    monkeypatch.setattr(tuning, "GRACE_SECONDS", 2)
     assert main(argv) == 0
     rows = read_trials(tmp_path)
-    anew = [row for row in rows if row["failure"] == "made anew"]
-    assert len(anew) == 1 and len(rows) == 4
-    assert [row["state"] for row in rows if row not in anew] == ["complete"] * 3
-    again = [row for row in rows if row["mask_ratio"] == anew[0]["mask_ratio"]]
-    assert len(again) == 2
+    (lost,) = [row for row in rows if row["failure"].startswith("repeated as trial ")]
+    assert len(rows) == 4
+    assert [row["state"] for row in rows if row is not lost] == ["complete"] * 3
+    again = rows[int(lost["failure"].split()[-1])]
+    assert [again[key] for key in ("hidden_size", "mask_ratio")] == [lost[key] for key in ("hidden_size", "mask_ratio")]
+
+
+def hold_the_lock(storage: Path, held: Path) -> None:
+    """Write to the database and keep its lock, until killed."""
+    connection = sqlite3.connect(storage, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute("UPDATE trials SET state = 'FAIL'")
+    held.touch()
+    signal.pause()
+
+
+def test_a_process_killed_while_it_holds_the_lock_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it leave half of what it wrote; the path of the storage is a relative one."""
+    monkeypatch.chdir(tmp_path)
+    argv = arguments(tmp_path, "--trials=2", "--storage=some.db", epochs=1)
+    assert main(argv) == 0
+    before = read_trials(tmp_path)
+    process = CONTEXT.Process(target=hold_the_lock, args=(tmp_path / "some.db", tmp_path / "held"))
+    process.start()
+    while not (tmp_path / "held").exists():
+        assert process.is_alive()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert (
+        main([*argv, "--trials=3"][:2] + [entry for entry in argv[2:] if entry != "--trials=2"] + ["--trials=3"]) == 0
+    )
+    rows = read_trials(tmp_path)
+    assert rows[:2] == before and len(rows) == 3
+
+
+def _tune_on_a_full_disk(argv: list[str], log: Path, size: int) -> None:
+    """Run the command where no file may grow beyond ``size`` bytes, as on a disk that is full."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    _tune(argv, log)
+
+
+def test_a_full_disk_costs_no_trial(tmp_path: Path) -> None:
+    assert main(arguments(tmp_path, "--trials=2", epochs=1)) == 0
+    before, storage = read_trials(tmp_path), folder_of(tmp_path) / "study.db"
+    size = storage.stat().st_size
+    argv = arguments(tmp_path, "--trials=60", epochs=1)
+    process = CONTEXT.Process(target=_tune_on_a_full_disk, args=(argv, tmp_path / "log", size))
+    process.start()
+    process.join()
+    log = (tmp_path / "log").read_text()
+    assert process.exitcode == 2, log
+    assert "the study cannot be written to: " in log and "Traceback" not in log
+    assert main(arguments(tmp_path, "--trials=4", epochs=1)) == 0
+    rows = read_trials(tmp_path)
+    assert rows[:2] == before
+    assert sum(row["state"] in ("complete", "pruned") for row in rows) >= 2
+
+
+def test_a_torn_database_is_refused_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = arguments(tmp_path, "--trials=1", epochs=1)
+    assert main(argv) == 0
+    storage = folder_of(tmp_path) / "study.db"
+    content = storage.read_bytes()
+    for kept in (100, 4096, len(content) // 2, len(content) - 4096):
+        storage.write_bytes(content[:kept])
+        capsys.readouterr()
+        assert main(argv) == 2, kept
+        error = capsys.readouterr().err
+        assert f"storage {storage} cannot be used: " in error and error.count("\n") == 1
+    storage.write_bytes(content)
+    assert main(argv) == 0
 
 
 def test_two_processes_share_a_study(tmp_path: Path) -> None:
@@ -302,7 +375,7 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join()
     logs = [(tmp_path / f"log{number}").read_text() for number in range(2)]
     assert [process.exitcode for process in processes] == [0, 0], logs
     assert all("trial " in log for log in logs)
