@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 
 EXTRAS = {
     "plot": ["matplotlib>=3.8"],
-    "tune": ["optuna>=4"],
+    "tune": ["optuna>=4.9"],
     # What `recbole-session export` needs; serving needs onnxruntime and numpy alone.
     "export": ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"],
     "parquet": ["pyarrow>=15"],

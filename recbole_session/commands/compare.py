@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "--key=value sets any key of run_recbole_session.py, for all rows that read it."
     parser.add_argument("--dataset", required=True, help="name of a folder in data_path")
-    parser.add_argument("--preset", help="paper (Table 2), segments or temporal (Figure 2)")
+    parser.add_argument("--preset", help="paper (Table 2), segments or temporal (Figure 2), models (all features)")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="a comparison of your own, see docs/compare.md")
     parser.add_argument("--seeds", help="how many, counted on from 2020, or a list such as [1,7] (default: 5)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="runs at once (default: 1)")

@@ -7,6 +7,7 @@ import pytest
 from recbole_session.cli import main
 from recbole_session.compare.comparing import prepare
 from recbole_session.compare.plan import parse_seeds, presets, read_plan, read_preset
+from recbole_session.config.session_config import SessionConfig
 from recbole_session.errors import InputError
 from tests.conftest import WriteDataset, random_rows
 
@@ -30,9 +31,11 @@ def test_paper_has_the_rows_of_table_2_in_order(toy: dict[str, str]) -> None:
     plan = read_preset("paper")
     prepared = prepare(plan, "toy", [], toy)
     features = [f.split(" + ") for f in PAPER_TABLE_2]
-    assert [row.resolved.get("session_features") for row in prepared.rows] == [None, None, [], *features]
-    assert [row.model for row in prepared.rows] == ["SASRec", "BERT4Rec"] + ["SessionBERT4Rec"] * 8
-    assert plan.baseline == prepared.rows[2].name
+    assert [row.resolved.get("session_features") for row in prepared.rows] == [None, [], None, [], *features]
+    models = ["SASRec", "SessionSASRec", "BERT4Rec"] + ["SessionBERT4Rec"] * 8
+    assert [row.model for row in prepared.rows] == models
+    assert not any(row.resolved.get("tie_embeddings") for row in prepared.rows)
+    assert plan.baseline == prepared.rows[3].name
     assert plan.seeds == (2020, 2021, 2022, 2023, 2024)
 
 
@@ -41,8 +44,20 @@ def test_rows_of_the_paper_have_size_and_training_in_common(toy: dict[str, str])
     rows = prepare(read_preset("paper"), "toy", [], toy).rows
     for key in ("hidden_size", "n_layers", "n_heads", "inner_size", "learner", "epochs", "MAX_ITEM_LIST_LENGTH"):
         assert len({row.resolved[key] for row in rows}) == 1, key
-    assert [row.resolved["train_batch_size"] for row in rows] == [2048, 2048] + [64] * 8
-    assert all("temporal_dim" not in row.keys for row in rows[:2])  # not read, so not given
+    assert [row.resolved["train_batch_size"] for row in rows] == [2048, 64, 2048] + [64] * 8
+    assert all("temporal_dim" not in row.keys for row in (rows[0], rows[2]))  # not read, so not given
+
+
+def test_models_compares_the_two_models_with_their_own_defaults(toy: dict[str, str]) -> None:
+    rows = prepare(read_preset("models"), "toy", [], toy).rows
+    features = [[], ["ST"], ["SSE"], ["TSA"], ["GAP"], ["ST", "SSE", "TSA"], ["ST", "SSE", "GAP"]]
+    features.append(["ST", "SSE", "TSA", "GAP"])
+    found = [(row.model, row.resolved["session_features"]) for row in rows]
+    assert found == [(model, each) for model in ("SessionBERT4Rec", "SessionSASRec") for each in features]
+    assert [row.name for row in rows] == [f"{model} [{', '.join(each)}]" for model, each in found]
+    for row in rows:
+        defaults = SessionConfig(row.model, "toy").resolved
+        assert all(row.resolved[key] == defaults[key] for key in defaults.keys() - {*toy, "session_features"})
 
 
 @pytest.mark.parametrize(
@@ -159,7 +174,7 @@ def test_mistakes_that_show_when_rows_are_resolved(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "give either --preset (one of paper, segments, temporal) or --plan=FILE"),
+        ([], "give either --preset (one of models, paper, segments, temporal) or --plan=FILE"),
         (["--preset=paper", "--plan=x.yaml"], "give either --preset"),
         (["--preset=papr"], "preset 'papr' is unknown; did you mean 'paper'?"),
         (["--plan=nowhere.yaml"], "nowhere.yaml cannot be read"),
