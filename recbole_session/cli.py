@@ -12,7 +12,9 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
+from recbole_session import __version__
 from recbole_session.errors import InputError
 
 SUBCOMMANDS = {
@@ -33,6 +35,7 @@ def main(argv: Sequence[str] | None = None, program: str = "recbole-session") ->
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="recbole-session", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"recbole-session {__version__}")
     subparsers = parser.add_subparsers(dest="subcommand", required=True)
     for name, module_name in SUBCOMMANDS.items():
         wanted = not argv or argv[0] == name or argv[0] in ("-h", "--help")
@@ -41,6 +44,8 @@ def main(argv: Sequence[str] | None = None, program: str = "recbole-session") ->
         if module:
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run, takes_keys=getattr(module, "TAKES_KEYS", False))
+    with suppress(ImportError):  # the extra "completion"
+        importlib.import_module("argcomplete").autocomplete(parser)
     arguments, keys = parser.parse_known_args(argv)
     arguments.argv, arguments.keys = argv, keys
     if arguments.keys and not arguments.takes_keys:
