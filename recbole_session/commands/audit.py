@@ -50,8 +50,8 @@ def format_audit(name: str, content: Mapping[str, Any]) -> str:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table]
     facts = (
-        f"{name}: {content['users']:,} users; a new session is told for {content['users_told_new_session']:,} and "
-        f"inferred for {content['users_inferred_new_session']:,}, right for {content['inferred_right']:,}; the "
-        f"inferred time is off by {content['inferred_time_error']:,.0f} s (median)"
+        f"{name}: {content['targets']:,} targets, {content['told_new_session']:,} of which open a session; inferred "
+        f"for {content['inferred_new_session']:,}, right for {content['inferred_right']:,}; the inferred time is off "
+        f"by {content['inferred_time_error']:,.0f} s (median)"
     )
     return "\n".join([facts, "", *lines])

@@ -111,6 +111,17 @@ NO_CACHE = Rule(
     lambda value: value in (None, False), "~ or False (nothing is cached: batches are cut from flat arrays)"
 )
 
+
+def is_split(value: object) -> bool:
+    """Whether this is one of the splits that `data.splits` makes."""
+    if value in ({"LS": "valid_and_test"}, {"SS": "valid_and_test"}):
+        return True
+    parts = value.get("TS") if isinstance(value, Mapping) and len(value) == 1 else None
+    if not isinstance(parts, list) or not all(_is_number(part, (int, float)) and part > 0 for part in parts):
+        return False
+    return len(parts) == 3 or (len(parts) == 2 and parts[0] < parts[1])
+
+
 RULES: dict[str, Rule] = {
     "data_path": TEXT,
     "checkpoint_dir": TEXT,
@@ -171,8 +182,9 @@ RULES: dict[str, Rule] = {
     "train_neg_sample_args.dynamic": TRUE_OR_FALSE,
     "train_neg_sample_args.candidate_num": integer(0),
     "eval_args.split": Rule(
-        lambda value: value == {"LS": "valid_and_test"},
-        "{LS: valid_and_test} (each user's latest interaction is for test, the one before for validation)",
+        is_split,
+        "{LS: valid_and_test} (leave one out), {SS: valid_and_test} (each user's last two sessions) or {TS: [...]} "
+        "with two moments in seconds, or three shares of the rows",
     ),
     "eval_args.order": one_of(["TO"]),
     "eval_args.group_by": one_of(["user"]),

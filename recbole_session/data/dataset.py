@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,19 @@ from torch import Tensor
 from recbole_session.data.atomic import check_times, read_columns, read_header
 from recbole_session.data.batches import lay_out_tokens, mask_token, prefix_batch, session_token, token_batch
 from recbole_session.data.sequences import UserSequences, build_user_sequences
-from recbole_session.data.splits import SPLITS, last_training_rows, leave_one_out
+from recbole_session.data.splits import (
+    SPLITS,
+    Samples,
+    last_training_rows,
+    split_bounds,
+    split_samples,
+    users_without_history,
+)
 from recbole_session.errors import InputError
 
 
 class SessionDataset(SequentialDataset):
-    """The interactions of an atomic file in exact order of time, split by leaving one out.
+    """The interactions of an atomic file in exact order of time, split as `data.splits` describes.
 
     `build` returns one view per split over the same flat arrays. A view is indexed with sample numbers and
     answers with an `Interaction` in the layout that the model class names as ``batch_layout``:
@@ -37,12 +45,18 @@ class SessionDataset(SequentialDataset):
     ----------
     sequences : UserSequences
         After `build`: every row of every user.
+    samples : dict
+        After `build`: targets of every split, see `splits.split_samples`; each split's view holds its own.
+    valid_from : Tensor
+        After `build`: first row of every user that is not for training, int64 ``[U]``.
     tokens : UserSequences
         After `build`: what batches of session-aware models are cut from, on `batch_device`.
     """
 
     sequences: UserSequences
     tokens: UserSequences
+    samples: dict[str, Samples]
+    valid_from: Tensor
 
     # ---- loading: RecBole's, with exact times and with checks
 
@@ -142,12 +156,23 @@ class SessionDataset(SequentialDataset):
         for name in ("user_feat", "item_feat"):
             if getattr(self, name) is not None:
                 setattr(self, name, self._dataframe_to_interaction(getattr(self, name)))
-        samples = leave_one_out(self.sequences)
-        if self.batch_layout == "tokens":
-            samples["train"] = last_training_rows(self.sequences)
-        if len(samples["train"][0]) == 0:
-            raise InputError(f"dataset {self.dataset_name!r} has no user with two interactions: nothing to learn from")
-        return [self._view(split, *samples[split]) for split in SPLITS]
+        split = self.config["eval_args"]["split"]
+        self.valid_from, test_from = split_bounds(self.sequences, split)
+        self.samples = split_samples(self.sequences, self.valid_from, test_from)
+        trained = last_training_rows(self.sequences, self.valid_from)
+        if len(trained[0]) == 0:
+            raise InputError(
+                f"dataset {self.dataset_name!r} has no user with two interactions to train on under the split {split}"
+            )
+        new = self.id2token(self.uid_field, users_without_history(self.sequences, self.valid_from))
+        if len(new):
+            names = ", ".join(map(str, new[:3]))
+            getLogger().info(
+                f"split {split}: {len(new):,} users ({names}, ...) begin after the training period; their first "
+                "interaction is not a target"
+            )
+        samples = {**self.samples, **({"train": trained} if self.batch_layout == "tokens" else {})}
+        return [self._view(name, *samples[name]) for name in SPLITS]
 
     @property
     def batch_layout(self) -> str:
@@ -177,10 +202,10 @@ class SessionDataset(SequentialDataset):
         view.split, view.users, view.ends = split, users, ends
         return view
 
-    def with_sequences(self, sequences: UserSequences) -> SessionDataset:
-        """Return this view's samples over rows with other times, sessions or items; the row numbers stay."""
-        view = self.copy(self.inter_feat)
-        view.sequences = sequences
+    def with_sequences(self, sequences: UserSequences, chosen: Tensor) -> SessionDataset:
+        """Return the samples ``chosen`` of this view over rows with other times or sessions; the row numbers stay."""
+        view = self.copy(self.inter_feat[chosen])
+        view.sequences, view.users, view.ends = sequences, self.users[chosen], self.ends[chosen]
         view._prepare_tokens()
         return view
 
@@ -202,11 +227,10 @@ class SessionDataset(SequentialDataset):
 
     def training_items(self) -> Tensor:
         """Item of every training row of every user, int64 ``[N]``; after `build`."""
-        users, ends = last_training_rows(self.sequences)
+        users, _ = last_training_rows(self.sequences, self.valid_from)
+        ends = torch.full((self.sequences.n_users,), -1).scatter(0, users, self.valid_from[users])
         row = torch.arange(len(self.sequences.items))
-        last_row = torch.full((self.sequences.n_users,), -1).scatter(0, users, ends)
-        owner = torch.arange(self.sequences.n_users).repeat_interleave(self.sequences.lengths)
-        return self.sequences.items[row <= last_row[owner]]
+        return self.sequences.items[row < ends.repeat_interleave(self.sequences.lengths)]
 
     def __len__(self) -> int:
         """Return the number of samples of a view, or of rows before `build`."""

@@ -1,15 +1,24 @@
-r"""Leave one out, by time: which rows of a user are targets of which split.
+r"""Which rows of a user are targets of which split, by RecBole's key ``eval_args.split``.
 
-For a user with rows ``a b c d e`` in order of time::
+Every split cuts a user's rows, which are in order of time, in two places. For rows ``a b | c d | e f`` (``|``: a new
+session)::
 
-    train   targets b c     (masked models: the sequence a b c)
-    valid   target d        history a b c
-    test    target e        history a b c d   (the validation item included, the model not retrained)
+    split                       training   validation   test
+    {LS: valid_and_test}        a b c d    e            f         leave one out
+    {SS: valid_and_test}        a b        c d          e f       by sessions
+    {TS: [t1, t2]}              a .. < t1  .. < t2      the rest  by time, the same moments for all users
 
-Three rows leave none for validation, two none for testing, and one row says nothing (RecBole's rule).
+The history of a target is all of the user's rows before it, those of validation and test included; the model is not
+retrained on them. A row without history is not a target.
+
+Users with few rows or sessions keep what training needs: three rows (``SS``: two sessions) leave none for validation,
+two rows (``SS``: one session) none for testing.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,35 +27,79 @@ from recbole_session.data.sequences import UserSequences
 
 SPLITS = ("train", "valid", "test")
 
+Samples = tuple[Tensor, Tensor]
 
-def leave_one_out(sequences: UserSequences) -> dict[str, tuple[Tensor, Tensor]]:
+
+def split_bounds(sequences: UserSequences, split: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Cut the rows of every user.
+
+    Parameters
+    ----------
+    sequences : UserSequences
+    split : Mapping
+        ``{LS: valid_and_test}``, ``{SS: valid_and_test}``, or ``{TS: [...]}`` with two moments (seconds, Unix UTC)
+        or three shares of all rows, such as ``[0.8, 0.1, 0.1]``, from which the two moments follow.
+
+    Returns
+    -------
+    valid_from, test_from : Tensor
+        int64 ``[U]``, row numbers: the user's first row of validation, and of the test.
+    """
+    begins, ends = sequences.offsets[:-1], sequences.offsets[1:]
+    if "TS" in split:
+        moments = split["TS"]
+        if len(moments) == 3:
+            moments = moments_of_shares(sequences.times, moments)
+        # A user's times ascend: the rows before a moment are the first ones.
+        users = torch.arange(sequences.n_users).repeat_interleave(sequences.lengths)
+        valid_from, test_from = (
+            begins + torch.bincount(users[sequences.times < moment], minlength=sequences.n_users) for moment in moments
+        )
+        return valid_from, test_from
+    # Rows that open the last unit and the last but one; the units are rows or sessions.
+    opens = sequences.starts_session() if "SS" in split else torch.ones(len(sequences.items), dtype=torch.bool)
+    opening_rows = opens.nonzero()[:, 0]
+    opened = torch.cat((torch.zeros(1, dtype=torch.int64), opens.long().cumsum(0)))
+    n_units = opened[ends] - opened[begins]  # [U]
+    last, last_but_one = (
+        opening_rows[(opened[ends] - back).clamp(0, max(len(opening_rows) - 1, 0))] if len(opening_rows) else ends
+        for back in (1, 2)
+    )
+    fewest = 2 if "SS" in split else 3
+    test_from = torch.where(n_units >= fewest, last, ends)
+    return torch.where(n_units >= fewest + 1, last_but_one, test_from), test_from
+
+
+def moments_of_shares(times: Tensor, shares: list[float]) -> list[int]:
+    """Moments that leave about so many of all rows before, between and from them on; equal times stay together."""
+    ordered = times.sort().values
+    places = (int(sum(shares[:count]) / sum(shares) * len(times)) for count in (1, 2))
+    return [int(ordered[min(place, len(times) - 1)]) for place in places]
+
+
+def split_samples(sequences: UserSequences, valid_from: Tensor, test_from: Tensor) -> dict[str, Samples]:
     """Samples ``(users, ends)`` of every split; ``ends`` is the row of the target, int64 ``[S]`` both.
 
-    The history of a sample is the user's rows before ``ends``.
+    They are ordered by user and time. The history of a sample is the user's rows before ``ends``.
     """
-    lengths = sequences.lengths
-    users = torch.arange(sequences.n_users)
-    has_test, has_valid = users[lengths >= 3], users[lengths >= 4]
-    last_rows = sequences.offsets[1:] - 1
-
-    n_targets = (_training_lengths(lengths) - 1).clamp(min=0)
-    train_users = users.repeat_interleave(n_targets)
-    first_targets = sequences.offsets[:-1] + 1
-    place = torch.arange(len(train_users)) - (n_targets.cumsum(0) - n_targets)[train_users]
-    return {
-        "train": (train_users, first_targets[train_users] + place),
-        "valid": (has_valid, last_rows[has_valid] - 1),
-        "test": (has_test, last_rows[has_test]),
-    }
+    begins, ends = sequences.offsets[:-1], sequences.offsets[1:]
+    bounds = {"train": (begins, valid_from), "valid": (valid_from, test_from), "test": (test_from, ends)}
+    samples = {}
+    for name, (first, stop) in bounds.items():
+        first = torch.maximum(first, begins + 1)  # what has no history is not a target
+        counts = (stop - first).clamp(min=0)
+        users = torch.arange(sequences.n_users).repeat_interleave(counts)
+        place = torch.arange(len(users)) - (counts.cumsum(0) - counts)[users]
+        samples[name] = (users, first[users] + place)
+    return samples
 
 
-def last_training_rows(sequences: UserSequences) -> tuple[Tensor, Tensor]:
+def last_training_rows(sequences: UserSequences, valid_from: Tensor) -> Samples:
     """One sample per user that has training targets: the last of them."""
-    training_lengths = _training_lengths(sequences.lengths)
-    users = torch.arange(sequences.n_users)[training_lengths >= 2]
-    return users, sequences.offsets[users] + training_lengths[users] - 1
+    users = torch.arange(sequences.n_users)[valid_from - sequences.offsets[:-1] >= 2]
+    return users, valid_from[users] - 1
 
 
-def _training_lengths(lengths: Tensor) -> Tensor:
-    """Rows of every user that belong to training, from the number of all of them."""
-    return torch.where(lengths >= 4, lengths - 2, torch.where(lengths == 3, lengths - 1, lengths))
+def users_without_history(sequences: UserSequences, valid_from: Tensor) -> Tensor:
+    """Users whose first row is not for training: nothing precedes it, and it is not a target; int64 ``[n]``."""
+    return ((valid_from == sequences.offsets[:-1]) & (sequences.lengths > 0)).nonzero()[:, 0]

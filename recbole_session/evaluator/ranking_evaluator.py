@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from recbole_session.data.dataset import SessionDataset
-from recbole_session.data.splits import leave_one_out
 from recbole_session.distributed import gather_rows, process_count
 from recbole_session.errors import InputError
 from recbole_session.evaluator.candidates import build_negatives
@@ -22,7 +21,7 @@ from recbole_session.evaluator.streaming import ScoreFactors, has_score_factors,
 
 @dataclass(frozen=True)
 class SplitRanks:
-    """Ranks of a split, a row per user.
+    """Ranks of a split, a row per target, ordered by user and time.
 
     Attributes
     ----------
@@ -39,6 +38,11 @@ class SplitRanks:
     ranks: dict[str, Tensor]
     n_candidates: dict[str, Tensor]
     metrics: dict[str, dict[str, float]]
+
+    def reordered(self, order: Tensor) -> SplitRanks:
+        """Return the same targets in another order, int64 ``[n]``."""
+        ranks, counts = ({name: of[order] for name, of in each.items()} for each in (self.ranks, self.n_candidates))
+        return SplitRanks(self.users[order], self.items[order], ranks, counts, self.metrics)
 
 
 class RankingEvaluator:
@@ -99,9 +103,12 @@ class RankingEvaluator:
         parts = [self._rank_batch(model, batch, device, candidate_sets) for batch in batches]
         rows = gather_rows(torch.cat([empty, *parts]), device)
         if not len(rows):
-            raise InputError("no user has enough interactions to be evaluated: three for test, four for validation")
-        if process_count() > 1:
-            rows = rows[rows[:, 0].argsort()]  # the order of one process: a split holds a user once, by number
+            raise InputError(
+                "no user has enough interactions to be evaluated; loosen the filters or change eval_args.split"
+            )
+        # Process r ranked the samples r, r + n, r + 2 n, ...; put them back into their order.
+        samples = [torch.arange(rank, len(rows), process_count()) for rank in range(process_count())]
+        rows = rows[torch.cat(samples).argsort()]
         blocks = dict(zip(candidate_sets, rows[:, 2:].split(widths, dim=1), strict=True))
         ranks = {name: block[:, 0] for name, block in blocks.items()}
         counts = {name: block[:, 1] for name, block in blocks.items()}
@@ -156,7 +163,7 @@ class RankingEvaluator:
 
         A metric would then be won for nothing. The smallest set is looked for among the users of the test split.
         """
-        users, test_rows = leave_one_out(dataset.sequences)["test"]
+        users, test_rows = dataset.samples["test"]
         if not len(users):
             return
         targets = dataset.sequences.items[test_rows].unsqueeze(1)

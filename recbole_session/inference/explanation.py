@@ -91,7 +91,7 @@ def explain(recommender: Recommender, user: str, request: Request, k: int = 10) 
     """
     gap = recommender.config["session_gap"]
     histories = _gather(recommender, request)
-    now = int(histories.sequences.times[-1])
+    now = int(histories.sequences.times[-1 if request.now is not None else -2])
     moments = {"session goes on": now, "new session": now}
     if request.now is None:
         moments["new session"] = now + gap + 1

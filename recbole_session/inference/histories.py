@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recbole_session.data.atomic import LATEST_SECOND
+from recbole_session.data.batches import UNKNOWN_TIME
 from recbole_session.data.sequences import UserSequences, build_user_sequences
 from recbole_session.errors import InputError
 
@@ -37,7 +38,7 @@ class Request:
     history : sequence of tuple
         ``(item, time)`` or ``(item, time, session)``, in any order.
     now : int, float, datetime or None
-        Seconds, Unix UTC; None is the moment of the last event.
+        Seconds, Unix UTC; None where it is not known: then no session opens by itself.
     new_session : bool or "auto"
         Whether the next event opens a session.
     name : str
@@ -147,6 +148,8 @@ def gather_histories(requests: Sequence[Request], item_ids: Mapping[Any, int], s
     )
     wanted = [requests[index].new_session for index in answered]
     sequences, opens = _open_sessions(sequences, wanted, session_gap)
+    is_unknown = torch.tensor([requests[index].now is None for index in answered], dtype=torch.bool)
+    sequences.times[sequences.offsets[1:][is_unknown] - 1] = UNKNOWN_TIME
     opens_session = np.ones(n_requests, dtype=np.bool_)  # without a known event, whatever comes is the first
     opens_session[answered] = opens
     skipped = np.bincount(owners[~known], minlength=n_requests)

@@ -105,8 +105,7 @@ class Recommender:
             run's ``session_gap``. Times are seconds (Unix, UTC) or datetimes (UTC if they name no zone).
             Events of unknown items are left out and counted.
         now : int or datetime, optional
-            The moment of the recommendation, of one for all histories or of each; by default that of the last
-            event.
+            The moment of the recommendation, of one for all histories or of each; by default it is not known.
         new_session : bool or "auto"
             Whether the user opens a new session now. ``"auto"``: if ``now`` is further than ``session_gap``
             from the last event. Models without session features answer the same either way.

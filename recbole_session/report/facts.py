@@ -8,7 +8,6 @@ import torch
 
 from recbole_session.converters.stats import Interactions, table_rows
 from recbole_session.data.dataset import SessionDataset
-from recbole_session.data.splits import leave_one_out
 
 
 def user_facts(dataset: SessionDataset) -> pd.DataFrame:
@@ -28,7 +27,7 @@ def user_facts(dataset: SessionDataset) -> pd.DataFrame:
         (int64, training rows of all users that hold the target).
     """
     sequences = dataset.sequences
-    users, ends = leave_one_out(sequences)["test"]
+    users, ends = dataset.samples["test"]
     starts = sequences.starts_session()
     sessions_before = torch.cat((torch.zeros(1, dtype=torch.int64), starts.long().cumsum(0)))  # [N + 1], of all users
     first_rows = sequences.offsets[users]
@@ -58,5 +57,5 @@ def dataset_table(dataset: SessionDataset) -> list[tuple[str, str]]:
         times=sequences.times.numpy(),
         starts=sequences.starts_session().numpy(),
     )
-    n_test = len(leave_one_out(sequences)["test"][0])
+    n_test = len(dataset.samples["test"][0])
     return [*table_rows(data), ("#test users", f"{n_test:,}")]

@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from recbole_session.data.batches import UNKNOWN_TIME
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import EvaluationLoader
 from recbole_session.data.sequences import UserSequences
-from recbole_session.data.splits import leave_one_out
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
@@ -49,7 +49,7 @@ class Audit:
     ranks : dict of SplitRanks
         By context.
     facts : dict
-        How often the inferred context is right, see `compare_targets`.
+        How often the inferred context is right, see `compare_contexts`.
     """
 
     dataset: SessionDataset
@@ -61,7 +61,7 @@ def audit_run(folder: Path, data_path: Path | None = None) -> None:
     """Evaluate the best epoch of a finished run in the three contexts, unless that is done already.
 
     Writes ``ranks-inferred.csv`` and ``ranks-withheld.csv``, in the form of ``ranks.csv``, and at last
-    ``context.json``: the metrics by context and candidate set, and the facts of `compare_targets`.
+    ``context.json``: the metrics by context and candidate set, and the facts of `compare_contexts`.
 
     Parameters
     ----------
@@ -120,15 +120,21 @@ def rank_in_contexts(run: Run, data_path: Path | None = None) -> Audit:
         device = torch.device("cpu")
     model, _ = run.model(device)
     parts = build(run_config(run.config, run.model_class, device, data_path), with_model=False)
-    dataset, evaluator = parts.dataset, parts.evaluator
-    rows = {"told": dataset.sequences, "inferred": infer_targets(dataset.sequences, parts.config["session_gap"])}
-    rows["withheld"] = withhold_targets(dataset.sequences)
+    config, dataset, evaluator, view = parts.config, parts.dataset, parts.evaluator, parts.test._dataset
+    sequences, (users, ends) = dataset.sequences, dataset.samples["test"]
+    inferred, withheld = inferred_context(sequences, users, ends, config["session_gap"]), withheld_context(ends)
+    turns = targets_by_place(users)
     ranks = {}
     with _threads(environment["threads"]):
-        for context, sequences in rows.items():
-            batches = EvaluationLoader(parts.config, parts.test._dataset.with_sequences(sequences))
-            ranks[context] = evaluator.evaluate(model, batches, device, list(evaluator.negatives))
-    return Audit(dataset, ranks, compare_targets(rows["told"], rows["inferred"]))
+        ranks["told"] = evaluator.evaluate(model, parts.test, device, list(evaluator.negatives))
+        for name, (times, opens) in (("inferred", inferred), ("withheld", withheld)):
+            loaders = (
+                EvaluationLoader(config, view.with_sequences(moved(sequences, ends, times, opens, turn), turn))
+                for turn in turns
+            )
+            found = evaluator.evaluate(model, chain.from_iterable(loaders), device, list(evaluator.negatives))
+            ranks[name] = found.reordered(torch.cat(turns).argsort())
+    return Audit(dataset, ranks, compare_contexts(sequences, ends, inferred))
 
 
 @contextmanager
@@ -144,70 +150,85 @@ def _threads(count: int) -> Iterator[None]:
 # ---- contexts
 
 
-def infer_targets(sequences: UserSequences, session_gap: float) -> UserSequences:
-    """Put every test target where the user's habits say: a median gap after the last event.
+Context = tuple[Tensor, Tensor]  # when every target happens, int64 [n], and whether it opens a session, bool [n]
+
+
+def inferred_context(sequences: UserSequences, users: Tensor, ends: Tensor, session_gap: float) -> Context:
+    """Context that follows from a user's habits: the target comes a median gap after the event before it.
 
     It opens a session exactly if that gap is greater than ``session_gap`` seconds, whatever made the sessions of the
     history.
     """
-    gaps = median_gaps(sequences)
-    return _move_targets(sequences, gaps, gaps > session_gap)
+    gaps = median_gaps(sequences, users, ends)
+    return sequences.times[ends - 1] + gaps, gaps > session_gap
 
 
-def withhold_targets(sequences: UserSequences) -> UserSequences:
-    """Put every test target into the session of the event before it, at a time that nobody knows."""
-    users, ends = leave_one_out(sequences)["test"]
-    moved = _move_targets(sequences, torch.zeros_like(users), torch.zeros_like(users, dtype=torch.bool))
-    moved.times[ends] = UNKNOWN_TIME
-    return moved
+def withheld_context(ends: Tensor) -> Context:
+    """Context that says nothing: an unknown time, in the session of the event before."""
+    return torch.full_like(ends, UNKNOWN_TIME), torch.zeros_like(ends, dtype=torch.bool)
 
 
-def median_gaps(sequences: UserSequences) -> Tensor:
-    """Median number of seconds between two events of the history of every test user, cut to whole seconds.
+def median_gaps(sequences: UserSequences, users: Tensor, ends: Tensor) -> Tensor:
+    """Median number of seconds between two events of the history of every target, cut to whole seconds.
 
-    The history is all that precedes the target. A test user has two events of it at least, and so a gap.
+    The history is all that precedes the target; 0 where it is a single event.
+
+    Parameters
+    ----------
+    users, ends : Tensor
+        int64 ``[n]``, samples.
 
     Returns
     -------
     Tensor
-        int64 ``[n]``, in the order of the test split.
+        int64 ``[n]``.
     """
-    users, ends = leave_one_out(sequences)["test"]
     begins = sequences.offsets[users]
-    counts = ends - begins - 1  # [n] gaps per user
+    counts = ends - begins - 1  # [n] gaps per target
     owners = torch.arange(len(users)).repeat_interleave(counts)
     firsts = counts.cumsum(0) - counts
     later = torch.arange(len(owners)) - firsts[owners] + begins[owners] + 1  # rows that end a gap
     gaps = sequences.times[later] - sequences.times[later - 1]
-    gaps = gaps[torch.from_numpy(np.lexsort((gaps.numpy(), owners.numpy())))]  # ascending within every user
-    return (gaps[firsts + (counts - 1) // 2] + gaps[firsts + counts // 2]) // 2
+    gaps = gaps[torch.from_numpy(np.lexsort((gaps.numpy(), owners.numpy())))]  # ascending for every target
+    gaps = torch.cat((gaps, torch.zeros(1, dtype=torch.int64)))  # where the last target has no gap
+    medians = (gaps[firsts + (counts - 1).clamp(min=0) // 2] + gaps[firsts + counts // 2]) // 2
+    return torch.where(counts > 0, medians, 0)
 
 
-def _move_targets(sequences: UserSequences, gaps: Tensor, opens_session: Tensor) -> UserSequences:
-    """Put the test targets ``gaps`` seconds after the event before them, in its session or in a new one."""
-    _, ends = leave_one_out(sequences)["test"]
-    times, sessions = sequences.times.clone(), sequences.sessions.clone()
-    times[ends] = times[ends - 1] + gaps
-    sessions[ends] = sessions[ends - 1] + opens_session.long()
-    return replace(sequences, times=times, sessions=sessions)
+def targets_by_place(users: Tensor) -> list[Tensor]:
+    """Samples by their place among those of their user: the first of every user, the second, ...; int64 each.
+
+    Moving a target changes the history of the user's later ones, so that they are moved one at a time.
+    """
+    places = torch.arange(len(users)) - torch.searchsorted(users, users)
+    return [(places == place).nonzero()[:, 0] for place in range(int(places.max()) + 1)]
 
 
-def compare_targets(told: UserSequences, inferred: UserSequences) -> dict[str, Any]:
+def moved(sequences: UserSequences, ends: Tensor, times: Tensor, opens: Tensor, turn: Tensor) -> UserSequences:
+    """Put the targets ``turn`` at other times, into the session of the event before them or a new one."""
+    rows = ends[turn]
+    new_times, sessions = sequences.times.clone(), sequences.sessions.clone()
+    new_times[rows] = times[turn]
+    sessions[rows] = sessions[rows - 1] + opens[turn].long()
+    return replace(sequences, times=new_times, sessions=sessions)
+
+
+def compare_contexts(sequences: UserSequences, ends: Tensor, inferred: Context) -> dict[str, Any]:
     """Say how right the inferred context is.
 
     Returns
     -------
     dict
-        ``users``; ``users_told_new_session`` and ``users_inferred_new_session``, of whom the context says that the
-        target opens a session; ``inferred_right``, for how many the two agree; ``inferred_time_error``, the median
-        over users of how many seconds the inferred time is off.
+        ``targets``; ``told_new_session`` and ``inferred_new_session``, how many open a session by the true and by the
+        inferred context; ``inferred_right``, for how many the two agree; ``inferred_time_error``, the median of how
+        many seconds the inferred time is off.
     """
-    _, ends = leave_one_out(told)["test"]
-    opens, inferred_opens = ((rows.sessions[ends] != rows.sessions[ends - 1]) for rows in (told, inferred))
+    times, inferred_opens = inferred
+    opens = sequences.sessions[ends] != sequences.sessions[ends - 1]
     return {
-        "users": len(ends),
-        "users_told_new_session": int(opens.sum()),
-        "users_inferred_new_session": int(inferred_opens.sum()),
+        "targets": len(ends),
+        "told_new_session": int(opens.sum()),
+        "inferred_new_session": int(inferred_opens.sum()),
         "inferred_right": int((opens == inferred_opens).sum()),
-        "inferred_time_error": float(np.median((told.times[ends] - inferred.times[ends]).abs().numpy())),
+        "inferred_time_error": float(np.median((sequences.times[ends] - times).abs().numpy())),
     }

@@ -17,7 +17,7 @@ from recbole_session.files import replacing
 
 TOLERANCE = 1e-6  # between a metric of result.json and the same from ranks
 
-# One relevant item per user: what a target within the first k is worth at its rank.
+# One relevant item per list: what a target within the first k is worth at its rank.
 _GAINS: dict[str, Any] = {
     "recall": lambda ranks, k: np.ones(ranks.shape),
     "hit": lambda ranks, k: np.ones(ranks.shape),
@@ -29,17 +29,17 @@ _GAINS: dict[str, Any] = {
 
 
 def is_per_user(metric: str) -> bool:
-    """Whether ``metric``, e.g. ``ndcg@10``, is a mean over users of something that the rank alone decides."""
+    """Whether ``metric``, e.g. ``ndcg@10``, is a mean over targets of something that the rank alone decides."""
     return metric.partition("@")[0] in _GAINS
 
 
 def metric_of_ranks(ranks: NDArray[Any], metric: str) -> NDArray[np.float64]:
-    """Value of a metric for every user.
+    """Value of a metric for every target.
 
     Parameters
     ----------
     ranks : ndarray
-        Of any shape; rank of the user's one relevant item, 1 is best.
+        Of any shape; rank of the one relevant item, 1 is best.
     metric : str
         ``recall@k``, ``hit@k``, ``ndcg@k``, ``mrr@k``, ``map@k`` or ``precision@k``. With one relevant item, the
         first two are 1 if ``rank <= k``, NDCG is ``1 / log2(rank + 1)`` there, MRR and MAP are ``1 / rank``;
@@ -55,7 +55,7 @@ def metric_of_ranks(ranks: NDArray[Any], metric: str) -> NDArray[np.float64]:
 
 
 def ranks_frame(dataset: SessionDataset, split: SplitRanks) -> pd.DataFrame:
-    """Per user the target and, for every candidate set, its rank and the number of candidates; see `read_ranks`."""
+    """Per target its rank and the number of candidates in every candidate set; see `read_ranks`."""
     columns = {
         "user_id": dataset.id2token(dataset.uid_field, split.users.numpy()),
         "item_id": dataset.id2token(dataset.iid_field, split.items.numpy()),
@@ -78,7 +78,7 @@ def read_ranks(path: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``user_id`` and ``item_id`` (raw ids, str), and for every candidate set ``rank_<set>`` (int64, 1 is
+        A row per target, ordered by user and time. Columns ``user_id`` and ``item_id`` (raw ids, str), and for every candidate set ``rank_<set>`` (int64, 1 is
         best) and ``candidates_<set>`` (int64).
 
     Raises
@@ -104,9 +104,10 @@ def _problem_of(frame: pd.DataFrame) -> str:
     expected = ["user_id", "item_id", *(f"{kind}_{name}" for name in sets for kind in ("rank", "candidates"))]
     if columns != expected or not sets or not isinstance(frame.index, pd.RangeIndex):  # one made of columns is none
         return f"its columns are {', '.join(columns)}, and must be user_id, item_id, rank_<set>, candidates_<set>, ..."
-    repeated = frame["user_id"][frame["user_id"].duplicated()]
-    if len(repeated):
-        return f"user {repeated.iloc[0]!r} occurs twice"
+    users = frame["user_id"]
+    opened = users[users != users.shift()]  # the rows of a user follow one another
+    if opened.duplicated().any():
+        return f"the rows of user {opened[opened.duplicated()].iloc[0]!r} do not follow one another"
     for name in sets:
         ranks, counts = frame[f"rank_{name}"], frame[f"candidates_{name}"]
         if any(column.dtype != np.int64 for column in (ranks, counts)) or not ((ranks >= 1) & (ranks <= counts)).all():

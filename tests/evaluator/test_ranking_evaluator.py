@@ -340,5 +340,5 @@ def test_no_user_long_enough_is_one_sentence(write_dataset: WriteDataset, build_
     write_dataset([("a", "x", 1), ("a", "y", 2), ("a", "z", 3), ("b", "x", 1), ("b", "v", 2)])
     bench = Bench(build_config(num_negatives=1))
     assert bench.evaluate(FullSortModel(bench.scores)).users.tolist() == [bench.users.index("a")]
-    with pytest.raises(InputError, match="no user has enough interactions to be evaluated: three for test, four"):
+    with pytest.raises(InputError, match="no user has enough interactions to be evaluated"):
         bench.evaluate(FullSortModel(bench.scores), "valid")

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import numpy as np
 import pytest
 
+from recbole_session.data.batches import UNKNOWN_TIME
 from recbole_session.errors import InputError
 from recbole_session.inference.histories import Request, gather_histories, to_second
 from tests.conftest import DAY
@@ -59,14 +60,17 @@ def test_unknown_items_are_dropped_before_sessions_are_derived_and_counted() -> 
         Request([(7, 5)]),  # raw ids are texts; a number is read as one
     ]
     histories = gather_histories(requests, IDS, DAY)
-    assert gather(*requests) == [([1, 2, 0], [0, 2 * DAY, 2 * DAY], [0, 1, 1]), ([4, 0], [5, 5], [0, 0])]
+    assert gather(*requests) == [
+        ([1, 2, 0], [0, 2 * DAY, 2 * DAY], [0, 1, 1]),
+        ([4, 0], [5, UNKNOWN_TIME], [0, 0]),
+    ]
     assert histories.skipped.tolist() == [1, 2, 0, 0]
     assert histories.answered.tolist() == [0, 3]
     assert histories.opens_session.tolist() == [False, True, True, False]
 
 
 def test_now_is_the_last_event_by_default_even_if_its_item_is_unknown() -> None:
-    assert gather(Request([("?", 9 * DAY), ("a", 3)])) == [([1, 0], [3, 9 * DAY], [0, 1])]
+    assert gather(Request([("?", 9 * DAY), ("a", 3)])) == [([1, 0], [3, UNKNOWN_TIME], [0, 1])]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +87,7 @@ def test_now_is_the_last_event_by_default_even_if_its_item_is_unknown() -> None:
 )
 def test_times_are_seconds_or_datetimes(time: object) -> None:
     assert to_second(time, "time") == 1_000_000_000
-    assert gather(Request([("a", time), ("b", 5)])) == [([2, 1, 0], [5, 10**9, 10**9], [0, 1, 1])]
+    assert gather(Request([("a", time), ("b", 5)])) == [([2, 1, 0], [5, 10**9, UNKNOWN_TIME], [0, 1, 1])]
 
 
 @pytest.mark.parametrize(

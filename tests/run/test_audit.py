@@ -1,26 +1,31 @@
 import json
 import os
 import statistics
+from collections.abc import Iterator
 from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import recbole_session
 from recbole_session.cli import main
 from recbole_session.data.batches import UNKNOWN_TIME
 from recbole_session.data.sequences import UserSequences, build_user_sequences
+from recbole_session.data.splits import split_bounds, split_samples
 from recbole_session.errors import InputError
 from recbole_session.run.audit import (
     audit_run,
-    compare_targets,
-    infer_targets,
+    compare_contexts,
+    inferred_context,
     is_audited,
     median_gaps,
+    moved,
     rank_in_contexts,
-    withhold_targets,
+    targets_by_place,
+    withheld_context,
 )
 from recbole_session.run.run import Run
 from recbole_session.run.training import run_session
@@ -33,7 +38,7 @@ SMALL = {"epochs": 1, "hidden_size": 8, "inner_size": 16, "MAX_ITEM_LIST_LENGTH"
 
 def train(tmp_path: Path, model: str = "SessionBERT4Rec", **keys: object) -> Path:
     values = {"data_path": str(tmp_path / "data"), "checkpoint_dir": str(tmp_path / "saved"), "num_negatives": 10}
-    values |= TINY_MODEL | {"initializer_range": 0.5} if model == "SessionBERT4Rec" else SMALL
+    values |= TINY_MODEL | {"initializer_range": 0.5} if model.startswith("Session") else SMALL
     return Path(run_session(model, "toy", config_dict={**values, **keys})["run_folder"])
 
 
@@ -70,32 +75,40 @@ def test_contexts_by_hand() -> None:
         [(0, "a"), (100, "a"), (100, "a"), (400, "a"), (401, "a")],  # gaps 100, 0, 300; target in the same session
         [(50, "a"), (950, "b"), (951, "b")],  # one gap, 900
     )
-    assert median_gaps(told).tolist() == [6, 100, 900]
+    users, ends = torch.tensor([1, 3, 4]), torch.tensor([3, 10, 13])
+    everyone = torch.arange(3)
+    assert median_gaps(told, users, ends).tolist() == [6, 100, 900]
     assert told.sessions.tolist() == [1, 1, 2, 3, 4, 4, 5, 5, 5, 5, 5, 6, 7, 7]
 
-    inferred = infer_targets(told, session_gap=100)  # strictly greater
+    context = inferred_context(told, users, ends, session_gap=100)  # strictly greater
+    inferred = moved(told, ends, *context, everyone)
     assert inferred.times.tolist() == [0, 10, 13, 19, 7, 8, 0, 100, 100, 400, 500, 50, 950, 1850]
     assert inferred.sessions.tolist() == [1, 1, 2, 2, 4, 4, 5, 5, 5, 5, 5, 6, 7, 8]
-    assert inferred.starts_session().tolist() == [
-        *(True, False, True, False),
-        *(True, False),
-        *(True, False, False, False, False),
-        *(True, True, True),
-    ]
 
-    withheld = withhold_targets(told)
+    withheld = moved(told, ends, *withheld_context(ends), everyone)
     unknown = UNKNOWN_TIME
     assert withheld.times.tolist() == [0, 10, 13, unknown, 7, 8, 0, 100, 100, 400, unknown, 50, 950, unknown]
     assert withheld.sessions.tolist() == [1, 1, 2, 2, 4, 4, 5, 5, 5, 5, 5, 6, 7, 7]
     assert told.times[3] == 500  # the run's own rows stay as they are
 
-    assert compare_targets(told, inferred) == {
-        "users": 3,
-        "users_told_new_session": 1,
-        "users_inferred_new_session": 1,
+    assert compare_contexts(told, ends, context) == {
+        "targets": 3,
+        "told_new_session": 1,
+        "inferred_new_session": 1,
         "inferred_right": 1,
         "inferred_time_error": 481.0,  # of 481, 99 and 899
     }
+
+
+def test_several_targets_of_a_user_are_moved_one_at_a_time() -> None:
+    told = sequences_of([(0, "a"), (9, "b"), (20, "b"), (50, "b")], [(0, "a"), (5, "b")])
+    users, ends = torch.tensor([1, 1, 1, 2]), torch.tensor([1, 2, 3, 5])
+    assert median_gaps(told, users, ends).tolist() == [0, 9, 10, 0]  # a single event has no gap
+    turns = targets_by_place(users)
+    assert [turn.tolist() for turn in turns] == [[0, 3], [1], [2]]
+    times, opens = inferred_context(told, users, ends, session_gap=9)
+    assert moved(told, ends, times, opens, turns[2]).times.tolist() == [0, 9, 20, 30, 0, 5]
+    assert moved(told, ends, times, opens, turns[0]).times.tolist() == [0, 0, 20, 50, 0, 0]
 
 
 def test_median_gaps_against_the_standard_library() -> None:
@@ -105,38 +118,56 @@ def test_median_gaps_against_the_standard_library() -> None:
     histories = [[int(row[2]) for row in own[:-1]] for own in users if len(own) >= 3]
     assert len(histories) not in (0, len(users))
     expected = [int(statistics.median(np.diff(times).tolist())) for times in histories]
-    assert median_gaps(sequences).tolist() == expected
+    users, ends = split_samples(sequences, *split_bounds(sequences, {"LS": "valid_and_test"}))["test"]
+    assert median_gaps(sequences, users, ends).tolist() == expected
 
 
 # ---- ranks
 
 
-@pytest.mark.parametrize("features", FEATURES, ids="+".join)
+def targets_of(users: dict[str, list[Row]], split: str) -> Iterator[tuple[str, list[Row], Row]]:
+    """User, history and target of every test target, by a loop."""
+    for user, own in sorted(users.items()):
+        first = len(own) - 1
+        if split == "SS":
+            opens = [place for place in range(1, len(own)) if own[place][2] - own[place - 1][2] > 400]
+            first = opens[-1] if opens else len(own)
+        for place in range(first, len(own)):
+            yield user, own[:place], own[place]
+
+
+CASES = [("SessionBERT4Rec", features, "LS") for features in FEATURES]
+CASES += [("SessionSASRec", features, "LS") for features in ((), ("GAP",), ("ST", "SSE", "TSA", "GAP"))]
+CASES += [("SessionBERT4Rec", ("ST", "SSE", "TSA"), "SS"), ("SessionSASRec", ("ST", "SSE", "GAP"), "SS")]
+
+
+@pytest.mark.parametrize(("model", "features", "split"), CASES, ids=str)
 def test_every_context_gives_the_ranks_of_recommend(
-    features: tuple[str, ...], tmp_path: Path, write_dataset: WriteDataset
+    model: str, features: tuple[str, ...], split: str, tmp_path: Path, write_dataset: WriteDataset
 ) -> None:
     """`recommend` takes the history, the moment and whether a session opens from outside, and never the dataset."""
     write_dataset(ROWS)
-    folder = train(tmp_path, session_features=list(features), session_gap=400)
+    keys = {"session_gap": 400, "eval_args": {"split": {split: "valid_and_test"}}}
+    folder = train(tmp_path, model, session_features=list(features), **keys)
     audit_run(folder)
-    model = recbole_session.load(folder)
-    users = by_user(ROWS)
+    recommender = recbole_session.load(folder)
     found = {context: Run(folder).ranks(context) for context in ("told", "inferred", "withheld")}
-    gaps = {user: int(statistics.median(np.diff([row[2] for row in own[:-1]]).tolist())) for user, own in users.items()}
-    assert len({gap > 400 for gap in gaps.values()}) == 2
+    cases = list(targets_of(by_user(ROWS), split))
+    inferred = [int(statistics.median(np.diff([row[2] for row in past]).tolist() or [0])) for _, past, _ in cases]
+    assert len({gap > 400 for gap in inferred}) == 2
     for context, frame in found.items():
-        for user, rank in zip(frame["user_id"], frame["rank_all"], strict=True):
-            *history, target = users[user]
-            gap = {"told": target[2] - history[-1][2], "inferred": gaps[user], "withheld": 0}[context]
+        frame = frame.sort_values("user_id", kind="stable").reset_index(drop=True)
+        assert frame["item_id"].tolist() == [target[1] for *_, target in cases]
+        for (_, history, target), guess, rank in zip(cases, inferred, frame["rank_all"], strict=True):
+            last = history[-1][2]
+            now = {"told": target[2], "inferred": last + guess, "withheld": None}[context]
+            opens = now is not None and now - last > 400
             events = [row[1:] for row in history]
-            answer = model.recommend(events, now=history[-1][2] + gap, new_session=gap > 400, k=99, exclude_seen=False)
+            answer = recommender.recommend(events, now=now, new_session=opens, k=99, exclude_seen=False)
             scores = dict(zip(answer.items, answer.scores, strict=True))
             above = sum(score >= scores[target[1]] for item, score in scores.items() if item != target[1])
-            assert rank == 1 + above, (context, user)
-    if features:
-        assert not found["withheld"].equals(found["told"])
-    else:
-        assert found["withheld"].equals(found["told"])
+            assert rank == 1 + above, (context, history)
+    assert found["withheld"].equals(found["told"]) == (not features)
 
 
 @pytest.mark.parametrize("own_sessions", [False, True])
@@ -197,8 +228,8 @@ def test_metrics_are_those_of_the_written_ranks(folder: Path) -> None:
             assert metrics["recall@10"] == pytest.approx((ranks <= 10).mean())
             assert counts.equals(pd.read_csv(folder / "ranks.csv")[f"candidates_{name}"])
     opens = [own[-1][2] - own[-2][2] > DAY for own in by_user(ROWS).values()]
-    assert content["users"] == 15
-    assert content["users_told_new_session"] == sum(opens)
+    assert content["targets"] == 15
+    assert content["told_new_session"] == sum(opens)
 
 
 def test_an_audit_is_made_once_for_the_same_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_ids_stay_texts_and_ranks_are_whole_numbers(tmp_path: Path) -> None:
         ("", "cannot be read: No columns"),
         ("user_id,item_id\nu,i\n", "its columns are user_id, item_id, and must be"),
         ("user_id,item_id,rank_all\nu,i,1\n", "its columns are user_id, item_id, rank_all"),
-        (f"{HEADER}\nu,i,1,5\nu,i,2,5\n", "user 'u' occurs twice"),
+        (f"{HEADER}\nu,i,1,5\nv,i,2,5\nu,j,2,5\n", "the rows of user 'u' do not follow one another"),
         *((f"{HEADER}\nu,i,{row}\n", "rank_all must hold whole") for row in ("0,5", "6,5", "1.5,5", ",5", "x,5")),
         (f"{HEADER}\nu,i,1,5,9,9\n", "its columns are"),
         (f"{HEADER}\nu,i,{10**30},5\n", "rank_all must hold"),
