@@ -78,8 +78,8 @@ def read_ranks(path: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row per target, ordered by user and time. Columns ``user_id`` and ``item_id`` (raw ids, str), and for every candidate set ``rank_<set>`` (int64, 1 is
-        best) and ``candidates_<set>`` (int64).
+        A row per target, ordered by user and time. Columns ``user_id`` and ``item_id`` (raw ids, str), and for every
+        candidate set ``rank_<set>`` (int64, 1 is best) and ``candidates_<set>`` (int64).
 
     Raises
     ------
