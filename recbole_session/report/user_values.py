@@ -27,6 +27,7 @@ class UserValues:
     users, items : tuple of str
         Raw ids of the test users and of their targets, ``[U]``.
     columns : tuple of Column
+        Those whose metric is a mean over users.
     by_row : dict
         By row: float64 ``[S, U, C]``, a matrix per seed. Rows without results are missing.
     """
@@ -37,8 +38,17 @@ class UserValues:
     by_row: dict[str, Floats]
 
     def mean_of(self, row: str) -> Floats:
-        """A row's values averaged over its seeds, float64 ``[U, C]``: so every user counts once."""
+        """A row's values averaged over its seeds, float64 ``[U, C]``: every user counts once."""
         return self.by_row[row].mean(axis=0)
+
+    def others(self, baseline: str) -> list[str]:
+        """Rows to compare with the baseline; none where the baseline has no values."""
+        return [row for row in self.by_row if row != baseline] if baseline in self.by_row else []
+
+    def differences(self, baseline: str) -> Floats:
+        """Values of the `others` less the baseline's, float64 ``[U, T]``: row by row, each with all columns."""
+        rows = [self.mean_of(row) - self.mean_of(baseline) for row in self.others(baseline)]
+        return np.concatenate(rows, axis=1) if rows else np.empty((len(self.users), 0))
 
 
 def common_columns(runs: Sequence[Run]) -> list[Column]:
@@ -54,11 +64,6 @@ def common_columns(runs: Sequence[Run]) -> list[Column]:
     ]
 
 
-def rows_with_results(comparison: Comparison) -> list[str]:
-    """Rows with at least one finished run, in the order of the table."""
-    return [name for name in comparison.names if comparison.runs_of(name)]
-
-
 def read_user_values(comparison: Comparison, context: str = "told") -> UserValues:
     """Per-user values of every row and seed, from the ranks of its runs.
 
@@ -72,19 +77,20 @@ def read_user_values(comparison: Comparison, context: str = "told") -> UserValue
     Raises
     ------
     InputError
-        If two runs differ in their test users, targets or numbers of candidates: they cannot be paired then.
+        If two runs differ in their test users, targets or numbers of candidates and cannot be paired.
     """
     columns = [column for column in common_columns(comparison.runs) if is_per_user(column[1])]
     reference = _ordered_ranks(comparison.runs[0], context)
-    by_row = {}
-    for name in rows_with_results(comparison):
+    by_row: dict[str, Floats] = {}
+    for name in comparison.names:
         of_seeds = []
         for run in comparison.runs_of(name):
             ranks = _ordered_ranks(run, context)
             _check_pairs(reference, ranks, comparison.runs[0].folder, run.folder)
             values = [metric_of_ranks(ranks[f"rank_{candidates}"].to_numpy(), m) for candidates, m in columns]
             of_seeds.append(np.stack(values, axis=1) if values else np.empty((len(ranks), 0)))
-        by_row[name] = np.stack(of_seeds)
+        if of_seeds:
+            by_row[name] = np.stack(of_seeds)
     return UserValues(tuple(reference.index), tuple(reference["item_id"]), tuple(columns), by_row)
 
 

@@ -6,10 +6,10 @@ from scipy import stats
 
 from recbole_session.report.significance import (
     bootstrap_means,
-    effect_size,
     holm,
     percentile_interval,
     randomisation_test,
+    standardised_means,
 )
 from recbole_session.run.ranks import metric_of_ranks
 
@@ -121,10 +121,10 @@ def test_intervals_agree_with_scipy():
     assert high[0] == pytest.approx(theirs.high, abs=0.04 * width)
 
 
-def test_effect_sizes_by_hand():
-    effect = effect_size(np.array([1.0, 2.0, 3.0, -2.0, 0.0]))
+def test_standardised_means_by_hand():
+    differences = np.array([[1.0, 0.0, 0.1], [2.0, 0.0, 0.1], [3.0, 0.0, 0.1], [-2.0, 0.0, 0.1], [0.0, 0.0, 0.1]])
     # Mean 0.8, squares of deviations 0.04 1.44 4.84 7.84 0.64: 14.8 / 4.
-    assert effect == pytest.approx((0.8 / math.sqrt(3.7), 3 / 5, 1 / 5))
-    assert effect_size(np.zeros(4)) == (0, 0, 0)
-    assert math.isnan(effect_size(np.full(4, 0.1)).d_z)
-    assert math.isnan(effect_size(np.array([0.1])).d_z)
+    first, none, constant = standardised_means(differences)
+    assert (first, none) == pytest.approx((0.8 / math.sqrt(3.7), 0.0))
+    assert math.isnan(constant)
+    assert math.isnan(standardised_means(np.array([[0.1]]))[0])

@@ -1,11 +1,7 @@
-import numpy as np
 import pandas as pd
-import pytest
 
-from recbole_session.errors import InputError
-from recbole_session.report.facts import dataset_table, user_facts
-from recbole_session.report.slices import slice_users, slices_frame
-from recbole_session.report.user_values import UserValues
+from recbole_session.data.dataset import SessionDataset
+from recbole_session.report.slices import dataset_table, slice_users, user_facts
 from tests.conftest import DAY
 
 FACTS = pd.DataFrame(
@@ -22,9 +18,10 @@ FACTS = pd.DataFrame(
 
 
 def test_slices_by_hand():
-    found = {}
-    for part in slice_users(FACTS):
-        found.setdefault(part.fact, {})[part.name] = part.members.tolist()
+    found = {
+        fact: {name: slices.index[slices == name].tolist() for name in slices.cat.categories}
+        for fact, slices in slice_users(FACTS).items()
+    }
     assert found == {
         "opens_session": {"first item": [0, 4], "later item": [1, 2, 3, 5, 6, 7]},
         "gap": {
@@ -41,49 +38,7 @@ def test_slices_by_hand():
     }
 
 
-def values_of(**rows):
-    """Two seeds of every row, half a point above and below the values given."""
-    columns = (("all", "recall@10"), ("all", "ndcg@10"))
-    by_row = {name: np.stack([matrix - 0.5, matrix + 0.5]) for name, matrix in rows.items()}
-    return UserValues(tuple(FACTS.index), tuple(FACTS["item_id"]), columns, by_row)
-
-
-def test_metrics_within_slices_by_hand():
-    base = np.stack([np.arange(8.0), np.zeros(8)], axis=1)
-    other = base + np.array([1.0, 0.5])
-    frame = slices_frame(values_of(base=base, other=other), FACTS, "base")
-    first = frame[(frame["slice"] == "first item") & (frame["metric"] == "recall@10")].set_index("row")
-    assert first.loc["base", "mean"] == 2  # users 0 and 4
-    assert first.loc["other", ["users", "mean", "difference", "ci_low", "ci_high"]].tolist() == [2, 3, 1, 1, 1]
-    assert np.isnan(first.loc["base", "difference"])
-    alone = frame[(frame["slice"] == "1 to 7 days") & (frame["row"] == "other") & (frame["metric"] == "ndcg@10")]
-    assert alone[["users", "difference"]].to_numpy().tolist() == [[1, 0.5]]
-    assert alone["ci_low"].isna().all()  # one user has no interval
-
-
-def test_the_slices_of_a_fact_weigh_up_to_the_whole():
-    generator = np.random.default_rng(0)
-    values = values_of(base=generator.random((8, 2)), other=generator.random((8, 2)))
-    frame = slices_frame(values, FACTS, "base")
-    for (_, row, metric), part in frame.groupby(["fact", "row", "metric"]):
-        place = [column[1] for column in values.columns].index(metric)
-        assert (part["mean"] * part["users"]).sum() / 8 == pytest.approx(values.by_row[row][:, :, place].mean())
-
-
-def test_without_a_baseline_there_are_means_only():
-    frame = slices_frame(values_of(other=np.ones((8, 2))), FACTS, "base")
-    assert "difference" not in frame
-
-
-@pytest.mark.parametrize("changed", [FACTS.iloc[:-1], FACTS.assign(item_id=list("stuvwxy!"))])
-def test_another_dataset_is_refused(changed):
-    with pytest.raises(InputError, match="dataset has changed"):
-        slices_frame(values_of(base=np.ones((8, 2))), changed, "base")
-
-
 def test_facts_by_hand(write_dataset, build_config):
-    from recbole_session.data.dataset import SessionDataset
-
     rows = [
         # Two sessions, the target opens the second: history of one session and three items.
         ("u2", "a", 1000), ("u2", "b", 1010), ("u2", "c", 1020), ("u2", "a", 1020 + 2 * DAY),

@@ -29,6 +29,15 @@ def test_without_differences_between_users_it_is_welchs_test_over_seeds() -> Non
     assert test.degrees == pytest.approx(expected.df)
 
 
+def test_several_tests_at_once_are_the_tests_one_by_one() -> None:
+    generator = np.random.default_rng(0)
+    ours, baseline = generator.normal(0.1, 1.0, (3, 20, 4)), generator.normal(0.0, 1.0, (2, 20, 4))
+    at_once = compare_methods(ours, baseline)
+    one_by_one = [compare_methods(ours[..., place], baseline[..., place]) for place in range(4)]
+    for name in ("difference", "error_of_users", "error_of_seeds", "degrees", "p"):
+        assert getattr(at_once, name) == pytest.approx(np.array([getattr(test, name) for test in one_by_one]))
+
+
 def test_without_differences_between_seeds_it_is_the_paired_test_over_users() -> None:
     generator = np.random.default_rng(0)
     ours, baseline = generator.normal(0.1, 1.0, (1, 50)), generator.normal(0.0, 1.0, (1, 50))
@@ -45,7 +54,7 @@ def test_models_without_any_difference() -> None:
 
 @pytest.mark.parametrize(("ours", "baseline"), [((1, 9), (3, 9)), ((3, 9), (1, 9)), ((2, 9), (2, 8)), ((2, 1), (2, 1))])
 def test_too_few_seeds_or_other_users_are_refused(ours: tuple[int, int], baseline: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match=r"at least two seeds|give the same, two or more"):
+    with pytest.raises(InputError, match=r"at least two seeds|give the same users, at least two"):
         compare_methods(np.zeros(ours), np.zeros(baseline))
 
 

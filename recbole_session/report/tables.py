@@ -1,0 +1,217 @@
+"""The tables of the report as Markdown, LaTeX and CSV. Every name is escaped here, as it is written."""
+
+from __future__ import annotations
+
+import html
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from recbole_session.compare.runs import Comparison
+from recbole_session.report.headings import BETTER, COSTS, DECIMALS, MISSING, WORSE, metric_title, written
+
+_LATEX_SPECIAL = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+        "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    }
+)  # fmt: skip
+
+
+def printable(text: object) -> str:
+    """Text on one line, without control characters: it can neither leave a comment nor steer a terminal."""
+    return "".join(letter for letter in " ".join(str(text).split()) if letter.isprintable())
+
+
+def markdown(text: object) -> str:
+    """Text as Markdown that shows it as it is, in a cell of a table too: no HTML, link or emphasis of its own."""
+    escaped = html.escape(re.sub(r"[\\`*|~$]", r"\\\g<0>", printable(text)), quote=False)
+    escaped = escaped.replace("](", r"]\(").replace("&lt; ", "< ")  # a blank opens no tag
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)
+
+
+def latex(text: object) -> str:
+    """Text as LaTeX that shows it as it is."""
+    return printable(text).translate(_LATEX_SPECIAL)
+
+
+def metrics_columns(whole: pd.DataFrame) -> list[tuple[str, str]]:
+    """Candidate sets and metrics of the metrics table, in order."""
+    return list(dict.fromkeys(zip(whole["candidates"], whole["metric"], strict=True)))
+
+
+def _metrics(
+    comparison: Comparison, whole: pd.DataFrame, places: Sequence[str], deviation: str, marks: Mapping[str, str]
+) -> pd.DataFrame:
+    """The metrics table as text: rows, by candidate set and metric; missing for rows without results."""
+    texts = [
+        places[line.place].format(f"{line.mean:.{DECIMALS}f}")
+        + ("" if pd.isna(line.sd_over_seeds) else deviation.format(f"{line.sd_over_seeds:.{DECIMALS}f}"))
+        + marks[line.verdict]
+        for line in whole.itertuples()
+    ]
+    return wide(whole.assign(text=texts), ["candidates", "metric"], "text").reindex(list(comparison.names))
+
+
+def wide(lines: pd.DataFrame, across: str | list[str], values: str) -> pd.DataFrame:
+    """One column of the tidy table, rows down and ``across`` across, both in order of appearance."""
+    table = lines.pivot(index="row", columns=across, values=values)  # noqa: PD010  pivot_table drops what is missing
+    order = lines[across].drop_duplicates()
+    return table.loc[lines["row"].unique(), order if isinstance(order, pd.Series) else pd.MultiIndex.from_frame(order)]
+
+
+def _parameters(comparison: Comparison) -> dict[str, int]:
+    """Number of parameters of the rows that have a result."""
+    return {name: runs[0].result["num_parameters"] for name in comparison.names if (runs := comparison.runs_of(name))}
+
+
+def _lines(
+    comparison: Comparison, table: pd.DataFrame, failures: Sequence[tuple[str, str]], missing: str
+) -> Iterable[tuple[str, list[int], list[str]]]:
+    """Rows of the metrics table: name, numbers of its notes, and texts, the parameters first."""
+    parameters = _parameters(comparison)
+    for name, cells in table.iterrows():
+        count = f"{parameters[name]:,}" if name in parameters else missing
+        notes = [number for number, (row, _) in enumerate(failures, 1) if row == name]
+        yield name, notes, [count, *cells.fillna(missing)]
+
+
+# ---- Markdown
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---:") -> str:
+    """Return a table whose cells are Markdown already; the first column is aligned left."""
+    lines = [header, ["---", *[align] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def metrics_markdown(
+    comparison: Comparison, whole: pd.DataFrame, legend: Sequence[str], failures: Sequence[tuple[str, str]]
+) -> str:
+    """Return the metrics table with its legend and notes."""
+    marks = {"better": BETTER, "worse": WORSE, "": ""}
+    table = _metrics(comparison, whole, ("{}", "**{}**", "<u>{}</u>"), " ± {}", marks)
+    header = ["model", "parameters", *(f"{metric_title(m)} {c}" for c, m in table.columns)]
+    rows = [
+        [markdown(name) + "".join(f" [^{number}]" for number in notes), *texts]
+        for name, notes, texts in _lines(comparison, table, failures, MISSING)
+    ]
+    parts = [markdown_table([markdown(title) for title in header], rows), "  \n".join(map(markdown, legend))]
+    if failures:
+        parts.append("\n".join(f"[^{number}]: {markdown(note)}" for number, (_, note) in enumerate(failures, 1)))
+    return "\n\n".join(parts) + "\n"
+
+
+# ---- LaTeX
+
+
+def metrics_latex(
+    comparison: Comparison, whole: pd.DataFrame, legend: Sequence[str], failures: Sequence[tuple[str, str]]
+) -> str:
+    """Return the metrics table as LaTeX; it needs ``booktabs``, as a comment in it says."""
+    marks = {"better": r"$^\dagger$", "worse": r"$^\ddagger$", "": ""}
+    table = _metrics(comparison, whole, ("{}", r"\textbf{{{}}}", r"\underline{{{}}}"), r" $\pm$ {}", marks)
+    groups, rules, last = [], [], 2
+    for name, n in table.columns.get_level_values(0).value_counts(sort=False).items():
+        groups.append(rf"\multicolumn{{{n}}}{{c}}{{{latex(name)}}}")
+        rules.append(rf"\cmidrule(lr){{{last + 1}-{last + n}}}")
+        last += n
+    titles = [latex(metric_title(metric)) for _, metric in table.columns]
+    lines = [
+        r"% \usepackage{booktabs}",
+        rf"\begin{{tabular}}{{l{'r' * (1 + len(titles))}}}",
+        r"\toprule",
+        rf" & & {' & '.join(groups)} \\",
+        " ".join(rules),
+        rf"{' & '.join(['model', 'parameters', *titles])} \\",
+        r"\midrule",
+    ]
+    for name, notes, texts in _lines(comparison, table, failures, "--"):
+        mark = f"$^{{{','.join(map(str, notes))}}}$" if notes else ""
+        lines.append(rf"{latex(name)}{mark} & {' & '.join(texts)} \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [_latex_comment(text) for text in legend]
+    lines += [_latex_comment(f"{number}: {note}") for number, (_, note) in enumerate(failures, 1)]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_comment(text: str) -> str:
+    """One line of comment; `printable` keeps it one line."""
+    return "% " + printable(text).replace(BETTER, r"$\dagger$").replace(WORSE, r"$\ddagger$").replace("±", r"$\pm$")
+
+
+# ---- CSV
+
+
+def metrics_frame(comparison: Comparison, whole: pd.DataFrame, failures: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Return the content of ``table.csv``: a line per row, three columns per metric, values unrounded."""
+    columns: dict[str, Any] = {
+        "parameters": pd.Series(_parameters(comparison)).reindex(comparison.names).astype("Int64"),
+        "seeds": [len(comparison.runs_of(name)) for name in comparison.names],
+    }
+    tables = {
+        ending: wide(whole, ["candidates", "metric"], name).reindex(list(comparison.names))
+        for ending, name in {"": "mean", " sd": "sd_over_seeds", " verdict": "verdict"}.items()
+    }
+    for candidates, metric in metrics_columns(whole):
+        for ending, table in tables.items():
+            columns[f"{metric} {candidates}{ending}"] = table[candidates, metric]
+    columns["note"] = ["; ".join(note for row, note in failures if row == name) for name in comparison.names]
+    return pd.DataFrame(columns, index=pd.Index(comparison.names, name="row")).reset_index()
+
+
+def csv_text(frame: pd.DataFrame, safe: bool = False) -> str:
+    """Return a CSV with six decimals: later ones may differ between machines.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    safe : bool
+        Whether to write a ``'`` before a text that a spreadsheet would take for a formula (`OWASP, CSV Injection`).
+    """
+    if safe:
+        frame = frame.map(
+            lambda cell: f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t\r\n" and cell else cell
+        )
+    return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+
+
+# ---- costs
+
+
+def costs_frame(comparison: Comparison) -> pd.DataFrame:
+    """What each row took, a mean over its seeds: seconds, epochs, and where it ran."""
+    lines = []
+    for name in comparison.names:
+        results = [run.result for run in comparison.runs_of(name)]
+        means = {
+            "training_seconds": [result["train_seconds"] for result in results],
+            "evaluation_seconds": [result["eval_seconds"] for result in results],
+            "epochs_run": [result["epochs_run"] for result in results],
+            "best_epoch": [result["best_epoch"] + 1 for result in results],
+        }
+        lines.append(
+            {"row": name, "seeds": len(results), "parameters": _parameters(comparison).get(name)}
+            | {column: statistics.fmean(values) if values else None for column, values in means.items()}
+            | {"device": "; ".join(sorted({_where(result) for result in results})) or None}
+        )
+    return pd.DataFrame(lines).astype({"parameters": "Int64"})
+
+
+def _where(result: Mapping[str, Any]) -> str:
+    facts = result.get("environment", {})
+    return f"{facts.get('device', 'unknown')}, threads: {facts.get('threads', '?')}"
+
+
+def costs_markdown(costs: pd.DataFrame) -> str:
+    """Return the table of costs as Markdown."""
+    texts = written(costs, COSTS)
+    header = ["model", *(heading.title for heading in COSTS.values())]
+    rows = [[markdown(name), *map(markdown, cells)] for name, cells in zip(costs["row"], texts.to_numpy(), strict=True)]
+    note = (
+        "Means over seeds. Training leaves validation out; compare seconds only between runs on the same idle machine."
+    )
+    return f"{markdown_table(header, rows)}\n\n{note}\n"

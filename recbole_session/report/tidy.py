@@ -1,0 +1,236 @@
+"""The tidy table: one long data frame with all statistics of a comparison. Every view of the report reads it by name.
+
+A line is a row of the comparison in one column (candidate set and metric), for all users or a slice of them:
+
+============================ ==========================================================================================
+column                       content
+============================ ==========================================================================================
+row, candidates, metric      what was measured
+fact, slice                  the users: ``slices.FACTS`` and a slice of it; both empty for all users
+context                      empty for the runs as tested; in the audit of the context, of the audited runs alone: what
+                             they knew of the next interaction, one of ``CONTEXTS``
+users, seeds                 how many
+mean, sd_over_seeds          of the metric; the deviation (``n - 1``) is missing with one seed
+ci_low, ci_high              95% bootstrap interval of the mean over users
+difference, ..._ci_low/high  mean difference from the baseline, and its 95% bootstrap interval
+kept                         share of the told gain that is left in another context
+p, p_holm, test              paired randomisation test over users, and Holm's correction over the whole table
+p_methods, p_methods_holm    likewise of the test over users and seeds; missing with one seed of the row or the baseline
+error_of_users/of_seeds      standard errors of the difference, see `training_noise.MethodTest`
+d_z                          see `significance.standardised_means`
+users_improved/_worsened     shares of users
+seeds_better/_worse/_paired  of the seeds that both have
+verdict                      ``better`` or ``worse`` where every test that could be made finds it; else empty
+place                        1 for the best row of the column, 2 for the second best, as printed; else 0
+============================ ==========================================================================================
+
+What does not apply is missing. Tests are made for all users, in the context as tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recbole_session.compare.runs import Comparison
+from recbole_session.errors import InputError
+from recbole_session.report.headings import DECIMALS
+from recbole_session.report.significance import (
+    N_RESAMPLES,
+    bootstrap_means,
+    holm,
+    percentile_interval,
+    randomisation_test,
+    standardised_means,
+)
+from recbole_session.report.slices import slice_users
+from recbole_session.report.training_noise import compare_methods
+from recbole_session.report.user_values import UserValues, common_columns, read_user_values
+from recbole_session.run.folder import CONTEXTS, ranks_file
+
+CELL = ["row", "candidates", "metric"]
+ALPHA = 0.05
+LOWER_IS_BETTER = {"averagepopularity", "giniindex"}
+FEWER_RESAMPLES = 2_000  # enough for the intervals of slices and contexts, of which there are many
+
+Statistic = Callable[[UserValues, str], Mapping[str, NDArray[Any]]]
+
+
+# ---- Statistics of rows against the baseline: by column name, an array [T] in the order of `UserValues.differences`.
+
+
+def tests_over_users(values: UserValues, baseline: str) -> dict[str, NDArray[Any]]:
+    """Whether these trained models differ."""
+    tested = randomisation_test(values.differences(baseline))
+    return {"p": tested.p, "p_holm": holm(tested.p), "test": np.where(tested.exact, "exact", "monte carlo")}
+
+
+def tests_over_seeds(values: UserValues, baseline: str) -> dict[str, NDArray[Any]]:
+    """Whether other trainings of the two methods would differ too."""
+    names, theirs, parts = ("p", "error_of_users", "error_of_seeds"), values.by_row[baseline], []
+    for row in values.others(baseline):
+        ours = values.by_row[row]
+        if min(len(ours), len(theirs), len(values.users)) < 2:
+            parts.append(np.full((3, len(values.columns)), np.nan))
+        else:
+            test = compare_methods(ours, theirs)
+            parts.append(np.stack([getattr(test, name) for name in names]))
+    p, of_users, of_seeds = np.concatenate(parts, axis=1)
+    # A test that cannot be made finds nothing, but the family keeps its size.
+    adjusted = np.where(np.isnan(p), np.nan, holm(np.where(np.isnan(p), 1.0, p)))
+    return {"p_methods": p, "p_methods_holm": adjusted, "error_of_users": of_users, "error_of_seeds": of_seeds}
+
+
+def effect_sizes(values: UserValues, baseline: str) -> dict[str, NDArray[Any]]:
+    """How large the difference is, and how many users see it."""
+    differences = values.differences(baseline)
+    return {
+        "d_z": standardised_means(differences),
+        "users_improved": (differences > 0).mean(axis=0),
+        "users_worsened": (differences < 0).mean(axis=0),
+    }
+
+
+STATISTICS: list[Statistic] = [tests_over_users, tests_over_seeds, effect_sizes]
+
+
+# ---- The table
+
+# The columns of statistics in the order of the files, present even where there is no baseline.
+_COLUMNS = [
+    *("seeds", "mean", "sd_over_seeds", "ci_low", "ci_high", "difference", "difference_ci_low", "difference_ci_high"),
+    *("p", "p_holm", "test", "p_methods", "p_methods_holm", "error_of_users", "error_of_seeds", "d_z"),
+    *("users_improved", "users_worsened", "seeds_better", "seeds_worse", "seeds_paired"),
+]
+
+
+def tidy_table(comparison: Comparison, values: UserValues, facts: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Compute the table; the head of this file lists its columns.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        With at least one finished run.
+    values : UserValues
+        Of the comparison, as tested.
+    facts : DataFrame, optional
+        See `slices.user_facts`; without them there are no slices.
+
+    Raises
+    ------
+    InputError
+        If an audit of the context has other users or targets than the test.
+    """
+    parts = [_whole(comparison, values).assign(fact="", slice="", context="")]
+    for fact, slices in (slice_users(facts) if facts is not None else {}).items():
+        for name in slices.cat.categories:
+            lines = _means(values, comparison.baseline, FEWER_RESAMPLES, (slices == name).to_numpy())
+            parts.append(lines.assign(fact=fact, slice=name))
+    table = pd.concat([*parts, *_contexts(comparison)], ignore_index=True)
+    table = table.reindex(columns=list(dict.fromkeys([*CELL, "fact", "slice", "context", "users", *table])))
+    empty = {"fact": "", "slice": "", "context": "", "verdict": "", "place": 0, "users": len(values.users)}
+    return table.fillna(empty).astype({"place": int, "users": int, "seeds": "Int64"})
+
+
+def _whole(comparison: Comparison, values: UserValues) -> pd.DataFrame:
+    """Lines of all users as tested, with every statistic."""
+    baseline, results = comparison.baseline, _results(comparison)
+    lines = results.groupby(CELL, sort=False)["value"].agg(seeds="count", mean="mean", sd_over_seeds="std")
+    lines = lines.join(_means(values, baseline, N_RESAMPLES).set_index(CELL).drop(columns=["mean", "users"]))
+    others = values.others(baseline)
+    if others and values.columns:
+        found = pd.DataFrame(index=_cells(others, values))
+        for statistic in STATISTICS:
+            found = found.assign(**statistic(values, baseline))
+        lines = lines.join(found.join(_seeds_ahead(results, baseline)))
+    lines = lines.reindex(columns=list(dict.fromkeys([*_COLUMNS, *lines])))
+    lines = lines.astype({name: "Int64" for name in ("seeds_better", "seeds_worse", "seeds_paired")})
+    found_by_all = (lines["p_holm"] < ALPHA) & ~(lines["p_methods_holm"] >= ALPHA)
+    lines["verdict"] = np.select([found_by_all & (lines["difference"] > 0), found_by_all], ["better", "worse"], "")
+    lines["place"] = 0
+    for (_, metric), means in lines.groupby(["candidates", "metric"], sort=False)["mean"]:
+        lines.loc[means.index, "place"] = _places(means, metric.partition("@")[0] in LOWER_IS_BETTER)
+    return lines.reset_index()
+
+
+def _results(comparison: Comparison) -> pd.DataFrame:
+    """Metrics of ``result.json``, long: ``row seed candidates metric value``."""
+    columns = common_columns(comparison.runs)
+    lines = [
+        (name, run.seed, candidates, metric, float(run.result["test"][candidates][metric]))
+        for name in comparison.names
+        for run in comparison.runs_of(name)
+        for candidates, metric in columns
+    ]
+    return pd.DataFrame(lines, columns=["row", "seed", "candidates", "metric", "value"])
+
+
+def _cells(rows: Iterable[str], values: UserValues) -> pd.MultiIndex:
+    cells = [(row, *column) for row in rows for column in values.columns]
+    return pd.MultiIndex.from_tuples(cells, names=CELL) if cells else pd.MultiIndex.from_arrays([[]] * 3, names=CELL)
+
+
+def _means(
+    values: UserValues, baseline: str, n_resamples: int, members: NDArray[np.bool_] | None = None
+) -> pd.DataFrame:
+    """Means of all users or of ``members``, and differences from the baseline; with intervals from two users on."""
+    rows = list(values.by_row)
+    means = np.concatenate([values.mean_of(row) for row in rows], axis=1)  # [U, rows * C]
+    both = np.concatenate((means, values.differences(baseline)), axis=1)  # resampled alike
+    both = both if members is None else both[members]
+    content = pd.DataFrame({"mean": both.mean(axis=0), "ci_low": np.nan, "ci_high": np.nan})
+    if len(both) > 1:
+        content["ci_low"], content["ci_high"] = percentile_interval(bootstrap_means(both, n_resamples))
+    own, difference = content[: means.shape[1]], content[means.shape[1] :]
+    own = own.set_index(_cells(rows, values))
+    difference = difference.set_index(_cells(values.others(baseline), values))
+    difference.columns = pd.Index(["difference", "difference_ci_low", "difference_ci_high"])
+    return own.join(difference).assign(users=len(both)).reset_index()
+
+
+def _seeds_ahead(results: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """In how many of the seeds that both have, a row's metric is above and below the baseline's."""
+    theirs = results[results["row"] == baseline].drop(columns="row")
+    pairs = results.merge(theirs, on=["seed", "candidates", "metric"], suffixes=("", "_of_baseline"))
+    ahead = {
+        "seeds_better": pairs["value"] > pairs["value_of_baseline"],
+        "seeds_worse": pairs["value"] < pairs["value_of_baseline"],
+        "seeds_paired": True,
+    }
+    return pairs.assign(**ahead).groupby(CELL)[list(ahead)].sum()
+
+
+def _places(means: pd.Series, lower_is_better: bool) -> pd.Series:
+    """1 for the best of a column, 2 for the second best, as printed; 0 for the others and for a single row."""
+    places = means.map(lambda mean: round(mean, DECIMALS)).rank(method="dense", ascending=lower_is_better)
+    return places.where(places <= 2, 0).astype(int) * (len(means) > 1)
+
+
+def _contexts(comparison: Comparison) -> list[pd.DataFrame]:
+    """Lines of the audited runs in every context."""
+    files = [ranks_file(context) for context in CONTEXTS[1:]]
+    runs = tuple(run for run in comparison.runs if all((run.folder / file).is_file() for file in files))
+    if not runs:
+        return []
+    audited = replace(comparison, runs=runs)
+    values = {context: read_user_values(audited, context) for context in CONTEXTS}
+    told = values["told"]
+    for context in CONTEXTS:
+        if (values[context].users, values[context].items) != (told.users, told.items):
+            raise InputError(f"{ranks_file(context)} has other users or targets than ranks.csv; audit the context again")
+    parts = {context: _means(values[context], comparison.baseline, FEWER_RESAMPLES) for context in CONTEXTS}
+    # A share of a gain that may be zero means nothing.
+    gain = parts["told"]["difference"].where(parts["told"]["difference_ci_low"] > 0)
+    for context in CONTEXTS[1:]:
+        parts[context]["kept"] = parts[context]["difference"] / gain
+    return [lines.assign(context=context) for context, lines in parts.items()]
+
+
+def empty_table() -> pd.DataFrame:
+    """Return the table of a comparison without any result."""
+    return pd.DataFrame(columns=[*CELL, "fact", "slice", "context", "users", *_COLUMNS, "verdict", "place"])
