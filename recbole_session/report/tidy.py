@@ -222,7 +222,9 @@ def _contexts(comparison: Comparison) -> list[pd.DataFrame]:
     told = values["told"]
     for context in CONTEXTS:
         if (values[context].users, values[context].items) != (told.users, told.items):
-            raise InputError(f"{ranks_file(context)} has other users or targets than ranks.csv; audit the context again")
+            raise InputError(
+                f"{ranks_file(context)} has other users or targets than ranks.csv; audit the context again"
+            )
     parts = {context: _means(values[context], comparison.baseline, FEWER_RESAMPLES) for context in CONTEXTS}
     # A share of a gain that may be zero means nothing.
     gain = parts["told"]["difference"].where(parts["told"]["difference_ci_low"] > 0)

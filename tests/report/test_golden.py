@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from recbole_session.cli import main
-from tests.report.first_comparison import ROWS, write_comparison
+from tests.report.first_comparison import ROWS, write_checksums, write_comparison
 
 GOLDEN = Path(__file__).with_name("golden")
 CELL = ["row", "candidates", "metric"]
@@ -16,6 +16,7 @@ CELL = ["row", "candidates", "metric"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = write_comparison(tmp_path_factory.mktemp("golden"))
+    write_checksums(folder)
     assert main(["report", str(folder)]) == 0
     return folder
 
