@@ -1,14 +1,23 @@
-"""SIGINT and SIGTERM as an exception that says how to go on."""
+"""SIGINT and SIGTERM: noted for a safe moment, raised at once, or kept until a block is over.
+
+An exception from a signal handler can break any library at any line, TensorBoard's queue for one, and then hang when it
+is closed. So training and evaluation only note the signal, look at the note between two batches, and save first.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ECHO_SECONDS = 1.0  # torchrun, for one, passes a Ctrl-C on to processes that the terminal has signalled already
+
+_noted: list[tuple[int, float]] = []  # the signal that `signals_noted` has seen, and when
 
 
 class Interrupted(KeyboardInterrupt):
@@ -27,11 +36,59 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
+def signals_noted() -> Iterator[None]:
+    """Note the first SIGINT or SIGTERM within the block; `stop_if_signalled` raises it at a safe moment.
+
+    A second signal, `ECHO_SECONDS` or more after the first, does at once what it would do outside the block.
+
+    Raises
+    ------
+    Interrupted
+        At the latest when the block ends.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread alone
+        yield
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if not _noted:
+            _noted.append((number, time.monotonic()))
+        elif time.monotonic() - _noted[0][1] >= ECHO_SECONDS:
+            _restore(before)
+            signal.raise_signal(number)
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield
+        stop_if_signalled()
+    finally:
+        _restore(before)
+        _noted.clear()
+
+
+def is_signalled() -> bool:
+    """Whether `signals_noted` has seen a signal."""
+    return bool(_noted)
+
+
+def stop_if_signalled(anyway: bool = False) -> None:
+    """Raise `Interrupted` if `signals_noted` has seen a signal, or ``anyway``: another process has."""
+    if _noted or anyway:
+        number = _noted[0][0] if _noted else signal.SIGTERM
+        raise Interrupted(f"{signal.Signals(number).name} received", number)
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@contextmanager
 def signals_raise() -> Iterator[None]:
     """Raise `Interrupted` at the first SIGINT or SIGTERM within the block, and ignore those that follow it.
 
     torchrun passes a Ctrl-C on as a second signal, which must not break into the saving. Python delivers signals
-    to the main thread only; in another one the block changes nothing.
+    only to the main thread; in another one the block changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -46,13 +103,12 @@ def signals_raise() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _restore(before)
 
 
 @contextmanager
 def signals_wait() -> Iterator[None]:
-    """Keep SIGINT and SIGTERM until the block is over: what it does must not be broken into."""
+    """Keep SIGINT and SIGTERM until the block is over: what it does must not be interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -61,7 +117,6 @@ def signals_wait() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _restore(before)
         if came:
             signal.raise_signal(came[0])

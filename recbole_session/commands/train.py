@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from recbole_session.errors import InputError
-from recbole_session.interrupts import Interrupted
 
 HELP = "train a model and evaluate it among random, popular and all candidates"
 TAKES_KEYS = True
@@ -51,9 +50,4 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError("--resume is given twice; give it once")
     if given[0] == "":
         raise InputError("--resume= names no folder; write --resume=RUN_FOLDER, or --resume for the latest one")
-    try:
-        run_session(command_line=arguments.keys, resume=given[0])
-    except Interrupted:
-        raise
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("interrupted before training began; there is nothing to resume") from None
+    run_session(command_line=arguments.keys, resume=given[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from recbole_session.compat import tensorboard_in
 from recbole_session.distributed import SharedLoss, mean_over_processes, process_count, process_rank
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator, SplitRanks
+from recbole_session.interrupts import Interrupted, is_signalled, stop_if_signalled
 from recbole_session.run.checkpoint import State, cpu_copy, random_states, set_random_states, write_checkpoint
 from recbole_session.run.folder import BEST_FILE, LAST_FILE
 
@@ -99,9 +100,11 @@ class SessionTrainer(Trainer):
             try:
                 with naming_what_to_lower(self.config, ("train_batch_size", "MAX_ITEM_LIST_LENGTH"), "start a new run"):
                     self._fit(train_data, valid_data, *args, **kwargs)
-            except BaseException:
-                self.tensorboard.close()
-                self._write_last()
+            except (Exception, Interrupted):  # not a second signal, which stops at once
+                try:
+                    self._write_last()
+                finally:
+                    self.tensorboard.close()
                 raise
             self._finished = True
             self._unsaved = self._state(train_data)
@@ -162,10 +165,14 @@ class SessionTrainer(Trainer):
         return tuple(means) if isinstance(means, list) else means
 
     def _check_nan(self, loss: Tensor) -> None:
-        """Stop at the first loss that is no number; RecBole calls this at every step."""
+        """Stop at a loss that is not finite, or after a signal; RecBole calls this at every step."""
         self._step += 1
-        if not math.isfinite(mean_over_processes(loss).item()):
+        value, stop = loss.item(), float(is_signalled())
+        if process_count() > 1:  # all stop at the same batch
+            value, stop = mean_over_processes(torch.tensor([value, stop], device=self.device)).tolist()
+        if not math.isfinite(value):
             raise self._not_a_number("the training loss is")
+        stop_if_signalled(bool(stop))
 
     def _not_a_number(self, what: str) -> InputError:
         kept = f"{self.saved_model_file} keeps the best epoch, {self.best_epoch}" if self._best else "nothing was saved"
@@ -226,7 +233,7 @@ class SessionTrainer(Trainer):
         try:
             if process_rank() == 0:
                 write_checkpoint(self.run_folder / LAST_FILE, state)
-        except InputError:  # not tried again; after a signal that broke into the writing it is
+        except InputError:  # not tried again
             self._unsaved = None
             raise
         self._unsaved = None
@@ -270,7 +277,15 @@ class SessionTrainer(Trainer):
 
     def _rank(self, eval_data: Any, candidate_sets: list[str]) -> SplitRanks:
         with naming_what_to_lower(self.config, ("eval_batch_size",), f"go on with --resume={self.run_folder}"):
-            return self.ranking_evaluator.evaluate(self.model, eval_data, self.device, candidate_sets)
+            return self.ranking_evaluator.evaluate(self.model, _until_signalled(eval_data), self.device, candidate_sets)
+
+
+def _until_signalled(batches: Iterable[Any]) -> Iterator[Any]:
+    """Give out batches until a signal comes; among several processes all batches, since they meet at the end."""
+    for batch in batches:
+        if process_count() == 1:
+            stop_if_signalled()
+        yield batch
 
 
 @contextmanager

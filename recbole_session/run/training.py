@@ -16,13 +16,14 @@ from recbole_session.config.session_config import SessionConfig
 from recbole_session.config.values import read_yaml_file
 from recbole_session.distributed import on_first_process, process_count, process_rank, processes_of
 from recbole_session.files import replacing
-from recbole_session.interrupts import Interrupted, signals_raise
+from recbole_session.interrupts import Interrupted, signals_noted
 from recbole_session.run.build import Parts, build
 from recbole_session.run.checkpoint import State, check_fits, read_checkpoint
 from recbole_session.run.folder import (
     CONFIG_FILE,
     LAST_FILE,
     LOG_FILE,
+    RESULT_FILE,
     check_same_configuration,
     claimed,
     command_to_go_on,
@@ -93,7 +94,7 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
         trainer.go_on_from(state, parts.train)
         logger.info(f"resuming after {trainer.epochs_run} epochs")
     try:
-        with signals_raise():
+        with signals_noted():
             trainer.fit(parts.train, parts.valid, show_progress=config["show_progress"] and sys.stderr.isatty())
             start = time.perf_counter()
             test = trainer.evaluate(parts.test)
@@ -103,8 +104,10 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
                 write_result(folder, result)
     except Interrupted as signal:
         command = command_to_go_on(folder, process_count())
-        message = f"{signal}: {trainer.saved_epochs} finished epochs are saved; go on with: {command}"
-        raise Interrupted(message, signal.number) from None
+        message = f"{trainer.saved_epochs} finished epochs are saved; resume with: {command}"
+        if (folder / RESULT_FILE).exists():
+            message = f"the run in {folder} is finished"
+        raise Interrupted(f"{signal}: {message}", signal.number) from None
     logger.info(f"results:\n\n{format_table(result, config['metric_decimal_place'])}\n")
     return result
 

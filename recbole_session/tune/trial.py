@@ -11,6 +11,7 @@ from typing import Any
 
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.errors import InputError
+from recbole_session.interrupts import signals_noted
 from recbole_session.run.build import build
 
 
@@ -55,5 +56,6 @@ def run_trial(dataset: str, keys: Mapping[str, Any], hook: Callable[[int, float]
     with tempfile.TemporaryDirectory() as folder:
         trainer = parts.trainer(Path(folder))
         trainer.validation_hook = hook
-        trainer.fit(parts.train, parts.valid, show_progress=config["show_progress"] and sys.stderr.isatty())
+        with signals_noted():
+            trainer.fit(parts.train, parts.valid, show_progress=config["show_progress"] and sys.stderr.isatty())
     return TrialResult(float(trainer.best_valid_score), trainer.best_epoch, trainer.epochs_run)

@@ -37,7 +37,7 @@ def test_ctrl_c_says_so_and_exits_with_130(monkeypatch: pytest.MonkeyPatch, caps
 
     monkeypatch.setattr("recbole_session.run.training.run_session", interrupted)
     assert main(["train", "--model=SASRec"]) == 130
-    assert "interrupted before training began" in capsys.readouterr().err
+    assert "recbole-session: interrupted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", ["SessionBERT4Rec", "SASRec"])

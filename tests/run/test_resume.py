@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 
 from recbole_session.cli import main
 from recbole_session.errors import InputError
-from recbole_session.interrupts import Interrupted, signals_raise
+from recbole_session.interrupts import Interrupted
+from recbole_session.run.result import write_result
+from recbole_session.run.run import Run
 from recbole_session.run.trainer import SessionTrainer
 from recbole_session.run.training import run_session
 from tests.conftest import WriteDataset, random_rows
@@ -143,42 +146,69 @@ def test_killed_in_the_moment_of_saving(renamed: bool, tmp_path: Path) -> None:
         assert not list(folder.glob(".*.tmp"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_tells_the_command_to_go_on(number: int, code: int, tmp_path: Path) -> None:
-    keys = {"epochs": 15, "checkpoint_interval": 1000}
+def _signalling(method: str, epochs_run: int, number: int) -> None:
+    """Let this process send itself a signal when the trainer enters ``method`` after so many epochs."""
+    original = getattr(SessionTrainer, method)
+
+    def signalling(self: SessionTrainer, *arguments: object, **keywords: object) -> object:
+        if self.epochs_run == epochs_run:
+            os.kill(os.getpid(), number)
+        return original(self, *arguments, **keywords)
+
+    setattr(SessionTrainer, method, signalling)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "method", "epochs_run"),
+    [(signal.SIGINT, 130, "_check_nan", 3), (signal.SIGTERM, 143, "_valid_epoch", 4)],
+)
+def test_a_signal_saves_and_prints_the_command_to_resume(
+    number: int, code: int, method: str, epochs_run: int, tmp_path: Path
+) -> None:
+    """In the fourth epoch and in its validation: the third is the last that is finished."""
+    keys = {"epochs": 5, "eval_step": 2, "checkpoint_interval": 1000}
     whole = uninterrupted(tmp_path, "SASRec", **keys)
-    process = start(arguments("SASRec", keys_of(tmp_path, "SASRec", **keys)), tmp_path / "stderr")
-    while "epoch 2 training" not in ((tmp_path / "stderr").read_text() if (tmp_path / "stderr").exists() else ""):
-        assert process.is_alive()
-        time.sleep(0.005)
-    os.kill(process.pid, number)
-    process.join(30)
+    argv = arguments("SASRec", keys_of(tmp_path, "SASRec", **keys))
+    process = start(argv, tmp_path / "stderr", first=partial(_signalling, method, epochs_run, number))
+    process.join(120)
     assert process.exitcode == code
     last = (tmp_path / "stderr").read_text().splitlines()[-1]
     folder = only_run(tmp_path)
-    epochs = torch.load(folder / "last.pth", weights_only=True)["epochs_run"]
-    assert epochs >= 2
+    assert torch.load(folder / "last.pth", weights_only=True)["epochs_run"] == 3
     assert last == (
-        f"run_recbole_session: {signal.Signals(number).name} received: {epochs} finished epochs are saved; "
-        f"go on with: python -m recbole_session train --resume={folder}"
+        f"run_recbole_session: {signal.Signals(number).name} received: 3 finished epochs are saved; "
+        f"resume with: python -m recbole_session train --resume={folder}"
     )
     assert main(["train", *last.split()[-1:]]) == 0
     assert outcome(folder) == outcome(whole)
 
 
-def test_a_second_signal_does_not_break_into_the_saving() -> None:
-    saved = []
-    with pytest.raises(Interrupted) as caught, signals_raise():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(1)
-        except Interrupted:
-            os.kill(os.getpid(), signal.SIGINT)
-            saved.append(True)
-            raise
-    assert saved
-    assert caught.value.exit_code == 143
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def test_a_signal_after_the_evaluation_leaves_a_finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(folder: Path, result: dict[str, object]) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        write_result(folder, result)
+
+    monkeypatch.setattr("recbole_session.run.training.write_result", write)
+    with pytest.raises(Interrupted, match=r"the run in .* is finished"):
+        run_session("SASRec", "toy", config_dict=keys_of(tmp_path, "SASRec"))
+    assert Run(only_run(tmp_path)).is_finished
+
+
+@pytest.mark.parametrize("attempt", range(N_KILLS))
+def test_a_signal_at_a_random_moment_ends_the_run_soon(attempt: int, tmp_path: Path) -> None:
+    """RECBOLE_SESSION_KILLS=20 signals twenty runs instead of three."""
+    keys = keys_of(tmp_path, "SASRec", epochs=100_000, eval_step=1, stopping_step=100_000, checkpoint_interval=1000)
+    process = start(arguments("SASRec", keys), tmp_path / "stderr")
+    while "epoch 1 training" not in ((tmp_path / "stderr").read_text() if (tmp_path / "stderr").exists() else ""):
+        assert process.is_alive()
+        time.sleep(0.001)
+    time.sleep(np.random.default_rng(attempt).uniform(0, 0.3))
+    os.kill(process.pid, (signal.SIGINT, signal.SIGTERM)[attempt % 2])
+    process.join(60)
+    assert process.exitcode == (130, 143)[attempt % 2]
+    epochs = torch.load(only_run(tmp_path) / "last.pth", weights_only=True)["epochs_run"]
+    assert f"{epochs} finished epochs are saved" in (tmp_path / "stderr").read_text().splitlines()[-1]
+    assert (tmp_path / "stderr").read_text().count("train loss") - epochs in (0, 1)
 
 
 def stopped_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **keys: object) -> Path:
