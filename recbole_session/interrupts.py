@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: noted for a safe moment, raised at once, or kept until a block is over.
+"""SIGINT and SIGTERM: noted for a safe moment, or raised at once.
 
 An exception from a signal handler can break any library at any line, TensorBoard's queue for one, and then hang when it
 is closed. So training and evaluation only note the signal, look at the note between two batches, and save first.
@@ -104,19 +104,3 @@ def signals_raise() -> Iterator[None]:
         yield
     finally:
         _restore(before)
-
-
-@contextmanager
-def signals_wait() -> Iterator[None]:
-    """Keep SIGINT and SIGTERM until the block is over: what it does must not be interrupted."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        _restore(before)
-        if came:
-            signal.raise_signal(came[0])

@@ -1,4 +1,4 @@
-"""Signals that wait."""
+"""Signals that wait for a safe moment, and signals that do not."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import time
 import pytest
 
 from recbole_session import interrupts
-from recbole_session.interrupts import Interrupted, signals_noted, signals_raise, signals_wait, stop_if_signalled
+from recbole_session.interrupts import Interrupted, signals_noted, signals_raise, stop_if_signalled
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -54,20 +54,8 @@ def test_a_second_signal_does_not_break_into_the_saving() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_waits_until_the_block_is_over(number: int) -> None:
-    steps = []
-    with pytest.raises(Interrupted) as caught, signals_raise():
-        with signals_wait():
-            os.kill(os.getpid(), number)
-            steps.append("kept")
-        steps.append("never")
-    assert steps == ["kept"]
-    assert caught.value.number == number
-
-
 def test_without_a_signal_nothing_changes() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with signals_wait():
+    with signals_noted():
         assert signal.getsignal(signal.SIGTERM) != before[1]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -19,7 +19,7 @@ optuna = pytest.importorskip("optuna")
 from recbole_session.cli import main  # noqa: E402
 from recbole_session.config.session_config import SessionConfig  # noqa: E402
 from recbole_session.data.splits import SPLITS  # noqa: E402
-from recbole_session.evaluator.ranking_evaluator import RankingEvaluator  # noqa: E402
+from recbole_session.run.trainer import SessionTrainer  # noqa: E402
 from recbole_session.run.training import run_session  # noqa: E402
 from recbole_session.tune import tuning  # noqa: E402
 from tests.conftest import DAY, WriteDataset, random_rows  # noqa: E402
@@ -100,24 +100,24 @@ def test_best_holds_what_differs_from_the_files(tmp_path: Path) -> None:
 
 
 def test_the_test_split_is_never_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its batches are never cut, and the evaluator sees validation alone; with both forbidden the trials are equal."""
+    """Its batches are never cut, and only validation is ranked; with both forbidden the trials are equal."""
     assert main(arguments(tmp_path, "--trials=3")) == 0
     expected = read_trials(tmp_path)
     from recbole_session.data.dataset import SessionDataset
 
-    cut, evaluate, splits = SessionDataset.__getitem__, RankingEvaluator.evaluate, set()
+    cut, rank, splits = SessionDataset.__getitem__, SessionTrainer._rank, set()
 
     def guarded_cut(self: SessionDataset, index: object, join: bool = True) -> object:
         splits.add(self.split)
         assert self.split != "test"
         return cut(self, index, join)
 
-    def guarded_evaluate(self: RankingEvaluator, model: object, batches: object, *rest: object) -> object:
-        assert batches._dataset.split == "valid"
-        return evaluate(self, model, batches, *rest)
+    def guarded_rank(self: SessionTrainer, eval_data: object, candidate_sets: list[str]) -> object:
+        assert eval_data._dataset.split == "valid"
+        return rank(self, eval_data, candidate_sets)
 
     monkeypatch.setattr(SessionDataset, "__getitem__", guarded_cut)
-    monkeypatch.setattr(RankingEvaluator, "evaluate", guarded_evaluate)
+    monkeypatch.setattr(SessionTrainer, "_rank", guarded_rank)
     other = tmp_path / "other"
     other.mkdir()
     assert main(arguments(other, "--trials=3", data_path=str(tmp_path / "data"))) == 0
