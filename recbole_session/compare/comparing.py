@@ -256,7 +256,7 @@ def _wait_until_free(folder: Path) -> None:
             with claimed(folder):
                 return
         except InputError as error:
-            if not isinstance(error.__cause__, BlockingIOError):
+            if not isinstance(error.__cause__, TimeoutError):
                 raise
         if not told:
             logging.getLogger(__name__).warning(f"waiting for another process that is running in {folder}")

@@ -57,7 +57,7 @@ class Audit:
     facts: dict[str, Any]
 
 
-def audit_run(folder: Path, data_path: Path | None = None) -> None:
+def audit_run(folder: Path, data_path: Path | None = None, model_class: type | None = None) -> None:
     """Evaluate the best epoch of a finished run in the three contexts, unless that is done already.
 
     Writes ``ranks-inferred.csv`` and ``ranks-withheld.csv``, in the form of ``ranks.csv``, and at last
@@ -69,6 +69,8 @@ def audit_run(folder: Path, data_path: Path | None = None) -> None:
         Of a finished run.
     data_path : Path, optional
         Where the datasets are, if no longer where the run found them.
+    model_class : type, optional
+        The model's class, if it is neither this project's nor RecBole's.
 
     Raises
     ------
@@ -77,7 +79,7 @@ def audit_run(folder: Path, data_path: Path | None = None) -> None:
     """
     if is_audited(folder):
         return
-    run = Run(folder)
+    run = Run(folder, model_class=model_class)
     audit = rank_in_contexts(run, data_path)
     dataset = audit.dataset
     run.check_dataset(dataset)

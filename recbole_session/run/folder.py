@@ -1,7 +1,8 @@
-"""Run folders: one per run, found again to go on, used by one run at a time."""
+"""Run folders: one per run, found again to be resumed, used by one process at a time."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.config.values import read_yaml_file
@@ -25,15 +27,11 @@ LAST_FILE = "last.pth"
 VOCABULARY_FILE = "vocabulary.json"
 CONTEXT_FILE = "context.json"
 LOG_FILE = "run.log"
+LOCK_FILE = ".lock"
 # What the model knows about the next interaction when it is evaluated; see `audit`.
 CONTEXTS = ("told", "inferred", "withheld")
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-# Keys that may differ when a run goes on: they say where, how long and how loudly, not what the numbers are.
+# Keys that may differ when a run is resumed: they say where, how long and how verbosely, not what the numbers are.
 FREE_KEYS = {
     "data_path",
     "checkpoint_dir",
@@ -140,32 +138,38 @@ def check_same_configuration(ours: Mapping[str, Any], theirs: Mapping[str, Any],
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path, wait: bool = False) -> Iterator[None]:
     """Keep other processes out of a run folder while the block runs; a killed process holds no claim.
+
+    Parameters
+    ----------
+    folder : Path
+    wait : bool
+        Whether to wait for another process that has the folder.
 
     Raises
     ------
     InputError
-        If another process has the folder, or it cannot be written to.
+        If another process has the folder, it cannot be written to, or something in it is a symbolic link.
     """
+    lock = FileLock(folder / LOCK_FILE)
     try:
-        log = (folder / LOG_FILE).open("ab")
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout as error:
+        raise InputError(f"another process is running in {folder}; wait for it, or stop it, before --resume") from error
     except OSError as error:
-        raise InputError(f"{folder} cannot be written to: {error.strerror}") from error
-    with log:
-        if fcntl is not None:
-            try:
-                # Of the process, not of the open file: worker processes that outlive a kill hold nothing.
-                fcntl.lockf(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"another process is running in {folder}; wait for it, or stop it, before --resume"
-                ) from error
-            except OSError as error:
-                logging.getLogger().warning(f"{folder} cannot be locked ({error.strerror}): start no second run in it")
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+            raise InputError(f"{folder} cannot be written to: {error.strerror}") from error
+        logging.getLogger().warning(f"{folder} cannot be locked ({error.strerror}): start no second run in it")
+    try:
+        for path in folder.rglob("*"):
+            if path.is_symlink():  # it could lead out of the folder
+                raise InputError(f"{path} is a symbolic link, which a run does not write through; remove it")
         for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it saved
             leftover.unlink(missing_ok=True)
         yield
+    finally:
+        lock.release()
 
 
 def command_to_go_on(folder: Path, n_processes: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from recbole_session.config.models import available_models
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.loaders import evaluation_transform
 from recbole_session.errors import InputError
@@ -103,13 +104,18 @@ def run_config(
     data_path : path, optional
         Folder of the dataset's folder; by default the run's own.
     """
+    if model_class is None and values.get("model") not in available_models():
+        raise InputError(
+            f"model {values.get('model')!r} is neither this project's nor RecBole's; give its class, as in "
+            "recbole_session.load(run_folder, model=MyModel)"
+        )
     keys = {key: value for key, value in values.items() if key not in ("model", "dataset", "gpu_id", "use_gpu")}
     keys["use_gpu"] = torch.device(device).type == "cuda"
     if "torch_compile" in keys:
         keys["torch_compile"] = False  # to compile takes longer than many answers
     if data_path is not None:
         keys["data_path"] = str(data_path)
-    config = SessionConfig(model_class or values["model"], values["dataset"], config_dict=keys)
+    config = SessionConfig(model_class or values["model"], values.get("dataset"), config_dict=keys)
     config["device"] = torch.device(device)
     return config
 

@@ -222,7 +222,7 @@ def test_a_model_class_of_ones_own(train_toy: TrainToy) -> None:
 
     keys = {"mask_ratio": 0.2, "ft_ratio": 0.0, "max_session_segments": 3, "layer_norm_eps": 1e-12}
     folder = train_toy(Mine, initializer_range=0.05, session_features="[ST]", **TINY_MODEL, **keys)
-    with pytest.raises(InputError, match="model 'Mine' is unknown"):
+    with pytest.raises(InputError, match=r"model 'Mine' is neither this project's nor RecBole's; give its class"):
         recbole_session.load(folder)
     loaded = recbole_session.load(folder, model=Mine)
     assert isinstance(loaded.model, Mine)

@@ -41,6 +41,7 @@ def test_run_folder_holds_what_the_design_promises(tmp_path: Path) -> None:
         "run.log",
         "tensorboard",
         "vocabulary.json",
+        ".lock",
     }
     assert {path.name for path in folder.iterdir()} == files
     written = json.loads((folder / "result.json").read_text())
