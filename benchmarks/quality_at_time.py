@@ -67,7 +67,11 @@ def time_points(budget: float) -> list[float]:
 
 
 def watched(
-    loader: Any, device: torch.device, points: Sequence[float], evaluate: Callable[[float, int], None]
+    loader: Any,
+    device: torch.device,
+    points: Sequence[float],
+    evaluate: Callable[[float, int], None],
+    now: Callable[[], float] | None = None,
 ) -> ClockedLoader:
     """Wrap a loader so that it evaluates at the first step after each point, and ends training at the last of them."""
     due = list(points)
@@ -81,13 +85,18 @@ def watched(
         if not due:
             raise BudgetSpent
 
-    clock = ClockedLoader(loader, device, after_step)
+    clock = ClockedLoader(loader, device, after_step, now=now)
     return clock
 
 
-def train_watched(run: SimpleNamespace, points: Sequence[float], evaluate: Callable[[float, int], None]) -> None:
+def train_watched(
+    run: SimpleNamespace,
+    points: Sequence[float],
+    evaluate: Callable[[float, int], None],
+    now: Callable[[], float] | None = None,
+) -> None:
     """Train with the project's trainer until the last point or the end of ``epochs``, then evaluate once more."""
-    clock = watched(run.train, run.config["device"], points, evaluate)
+    clock = watched(run.train, run.config["device"], points, evaluate, now)
     init_seed(run.config["seed"], run.config["reproducibility"])
     try:
         run.trainer.fit(clock, None, saved=False, verbose=False, show_progress=False)

@@ -27,7 +27,7 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 from torch import Tensor
 
-from recbole_session.compat import hide_deprecations, tensorboard_in
+from recbole_session.compat import tensorboard_in
 from recbole_session.config.models import available_models
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.converters import convert
@@ -120,7 +120,6 @@ def build_stock(
     ``mode`` is RecBole's ``eval_args.mode``. Prefixes are augmented and stored as RecBole does it. Anomaly detection,
     which RecBole switches on when its sequential models are imported, is off: see `available_models`.
     """
-    hide_deprecations()
     values = {
         "data_path": str(data_path),
         "checkpoint_dir": str(folder / "stock"),
@@ -171,6 +170,8 @@ class ClockedLoader:
         Called with the batch after every step while the clock stands still; may raise to end the training.
     batches : iterable, optional
         The batches to hand out in place of the loader's.
+    now : callable, optional
+        The clock, in seconds; real time without it.
 
     Attributes
     ----------
@@ -184,8 +185,10 @@ class ClockedLoader:
         device: torch.device,
         after_step: Callable[[Any], None],
         batches: Iterable[Any] | None = None,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self._loader, self._device, self._after_step = loader, device, after_step
+        self._now = time.perf_counter if now is None else now
         self._batches = loader if batches is None else batches
         self.seconds, self.steps = 0.0, 0
 
@@ -196,14 +199,14 @@ class ClockedLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
-        start = time.perf_counter()
+        start = self._now()
         for batch in self._batches:
             yield batch
             synchronize(self._device)
-            self.seconds += time.perf_counter() - start
+            self.seconds += self._now() - start
             self.steps += 1
             self._after_step(batch)
-            start = time.perf_counter()
+            start = self._now()
 
 
 def full_batches(loader: Any) -> Iterator[Any]:
