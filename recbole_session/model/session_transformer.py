@@ -119,8 +119,7 @@ class SessionTransformer(SessionModel):
         hidden_size = config["hidden_size"]
         temporal_dim = config["temporal_dim"] if "TSA" in features else 0
         self.max_session_segments = config["max_session_segments"] if "SSE" in features else 0
-        loss = config["item_loss"] or "full_softmax"  # a subclass, whose name has no defaults, need not know the key
-        self.item_loss = item_loss(loss, config["num_train_negatives"], config["gbce_calibration"])
+        self.item_loss = item_loss(config["item_loss"], config["num_train_negatives"], config["gbce_calibration"])
 
         vocabulary = session_token(self.n_items) + 1 if "ST" in features else mask_token(self.n_items) + 1
         self.item_embedding = nn.Embedding(vocabulary, hidden_size, padding_idx=PADDING)
