@@ -69,7 +69,7 @@ class VSKNN(SessionModel):
         self.rows = torch.zeros(0, 4, dtype=torch.int64)
         self.n_sessions = torch.zeros((), dtype=torch.int64)
         self.other_parameter_name = ["rows", "n_sessions"]
-        self._sessions: tuple[int, csr_matrix, Array] = (-1, None, None)
+        self._sessions: tuple[int, Any, Any] = (-1, None, None)  # number of rows, then what `sessions` returns
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Keep the sessions of the batch; there is nothing to learn, so the loss is 0."""
