@@ -21,7 +21,7 @@ FEATURES = pytest.mark.parametrize("features", ALL_FEATURES)
 
 def build_model(build_config: BuildConfig, **keys: object) -> SessionSASRec:
     torch.manual_seed(0)
-    keys = {"initializer_range": 0.3, "MAX_ITEM_LIST_LENGTH": LENGTH, **keys}
+    keys = {"initializer_range": 0.3, "MAX_ITEM_LIST_LENGTH": LENGTH, "hide_context_ratio": 0.0, **keys}
     return SessionSASRec(build_config("SessionSASRec", **keys), DATASET).eval().double()  # so that equal is equal
 
 
