@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import recbole
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_session.compat import import_recbole_models
-from recbole_session.config.rules import nearest
+from recbole_session.config.rules import nearest, shown
 from recbole_session.config.values import read_yaml_file
 from recbole_session.errors import InputError
 
@@ -60,7 +62,7 @@ def find_model(model: str | type) -> type:
         if not issubclass(model, AbstractRecommender):
             raise InputError(f"model is {model!r}; allowed: a name, or a subclass of RecBole's SequentialRecommender")
         return model
-    name = str(model)
+    name = model if isinstance(model, str) else ""
     if name in models:
         return models[name]
     recbole_models = [path.stem for path in (RECBOLE_PROPERTIES / "model").glob("*.yaml")]
@@ -71,7 +73,13 @@ def find_model(model: str | type) -> type:
         )
         raise InputError(f"model {spelled!r} of RecBole is not supported: {reason}")
     allowed = ", ".join(models)
-    raise InputError(f"model {model!r} is unknown{nearest(name, models) or f'; allowed: {allowed}'}")
+    raise InputError(f"model {shown(model)} is unknown{nearest(name, models) or f'; allowed: {allowed}'}")
+
+
+@cache
+def read_defaults(path: Path) -> dict[str, Any]:
+    """Keys of a file of defaults; do not change them."""
+    return read_yaml_file(path)
 
 
 def defaults_files(model_class: type, folder: Path = PROPERTIES) -> list[Path]:
@@ -85,4 +93,4 @@ def keys_of_all_models() -> set[str]:
     files: set[Path] = set()
     for kind in available_models().values():
         files |= {*defaults_files(kind, RECBOLE_PROPERTIES), *defaults_files(kind)}
-    return {key for file in files for key in read_yaml_file(file)}
+    return {key for file in files for key in read_defaults(file)}

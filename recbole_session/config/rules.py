@@ -3,219 +3,167 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import math
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType
 
+from recbole_session.config import rule_kinds as kinds
 from recbole_session.errors import InputError
 
 SESSION_FEATURES = ("ST", "SSE", "TSA", "GAP")
 CANDIDATE_SETS = ("random", "popular", "all")
 ITEM_LOSSES = ("full_softmax", "sampled_softmax", "gbce")
-LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 RANKING_METRICS = tuple(sorted(name for name, kind in metric_types.items() if kind == EvaluatorType.RANKING))
+LARGEST_LAYERS = 10**10  # parameters of all layers together: 40 GB
 
+_FIELD_KEYS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "RATING_FIELD", "SESSION_ID_FIELD")
+_COLUMNS = kinds.mapping_of(
+    kinds.one_of(["inter"]), kinds.list_of(kinds.FIELD), "{inter: [names of columns]}, as only .inter files are read"
+)
+_METRIC = kinds.one_of(RANKING_METRICS, any_case=True)
+_TOPK = kinds.integer(1, 10_000)
+_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+_TOKENS = kinds.list_of(kinds.either(kinds.TEXT, kinds.number(-math.inf, math.inf)))
+_NO_CACHE = kinds.Rule(
+    lambda value: value is None or value is False, "~ or False (nothing is cached: batches are cut from flat arrays)"
+)
+_UNUSED = "no model here uses it"
+_WANDB = kinds.Rule(
+    lambda value: value is False or (value is True and importlib.util.find_spec("wandb") is not None),
+    "False, or True where wandb is installed (pip install wandb)",
+)
 
-@dataclass(frozen=True)
-class Rule:
-    """The values that a key may hold: a test, and the words for it."""
-
-    allows: Callable[[Any], bool]
-    words: str
-
-
-def _is_number(value: object, kinds: type | tuple[type, ...]) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
-
-
-def integer(minimum: int, maximum: int | None = None) -> Rule:
-    """Whole numbers from ``minimum`` on, up to ``maximum``."""
-    if maximum is not None:
-        return Rule(
-            lambda value: _is_number(value, int) and minimum <= value <= maximum,
-            f"a whole number from {minimum} to {maximum}",
-        )
-    return Rule(lambda value: _is_number(value, int) and value >= minimum, f"a whole number of at least {minimum}")
-
-
-def number(
-    minimum: float, maximum: float = float("inf"), *, open_minimum: bool = False, open_maximum: bool = False
-) -> Rule:
-    """Numbers between two bounds, which belong to it unless they are open."""
-
-    def allows(value: Any) -> bool:
-        if not _is_number(value, (int, float)) or not math.isfinite(value):
-            return False
-        above = value > minimum if open_minimum else value >= minimum
-        return above and (value < maximum if open_maximum else value <= maximum)
-
-    left = f"greater than {minimum:g}" if open_minimum else f"of at least {minimum:g}"
-    right = "" if maximum == float("inf") else f" and {'less than' if open_maximum else 'at most'} {maximum:g}"
-    return Rule(allows, f"a number {left}{right}")
-
-
-def one_of(choices: Collection[str]) -> Rule:
-    """One of some words, in any case."""
-    return Rule(
-        lambda value: isinstance(value, str) and value.lower() in {choice.lower() for choice in choices},
-        f"one of {', '.join(choices)}",
-    )
-
-
-def subset_of(choices: Collection[str]) -> Rule:
-    """A list out of some words, none of them twice; the empty list too."""
-    return Rule(
-        lambda value: (
-            isinstance(value, list)
-            and all(isinstance(entry, str) and entry in choices for entry in value)
-            and len(set(value)) == len(value)
+_TABLE: list[tuple[str, kinds.Rule]] = [
+    # Environment
+    ("model dataset valid_candidates valid_metric", kinds.TEXT),
+    ("data_path", kinds.PATH),
+    ("checkpoint_dir", kinds.FOLDER),
+    ("use_gpu reproducibility show_progress shuffle enable_amp enable_scaler torch_compile", kinds.TRUE_OR_FALSE),
+    (
+        "gpu_id",
+        kinds.either(kinds.integer(0, 1023), kinds.matches(r"[\w/-]{1,99}(,[\w/-]{1,99})*|", "a text such as '0,1'")),
+    ),
+    ("worker", kinds.integer(0, 256)),
+    ("seed negatives_seed", kinds.integer(0, 2**32 - 1)),
+    ("state", kinds.or_none(kinds.one_of(_LEVELS, any_case=True))),
+    ("log_wandb", _WANDB),
+    ("wandb_project", kinds.FIELD),
+    ("config_file", kinds.only(None, "name files in config_files")),
+    # Data
+    ("field_separator", kinds.matches(r"[\t ,;|!#$%&*/<=>?@\\^~\x01]", "one character, e.g. a tab, ',' or '|'")),
+    ("encoding", kinds.or_none(kinds.ENCODING)),
+    (" ".join(_FIELD_KEYS), kinds.FIELD),
+    ("LABEL_FIELD NEG_PREFIX ITEM_LIST_LENGTH_FIELD LIST_SUFFIX POSITION_FIELD", kinds.FIELD),
+    ("HEAD_ENTITY_ID_FIELD TAIL_ENTITY_ID_FIELD RELATION_ID_FIELD ENTITY_ID_FIELD", kinds.FIELD),
+    ("load_col unload_col", kinds.or_none(_COLUMNS)),
+    ("rm_dup_inter", kinds.or_none(kinds.one_of(["first", "last"]))),
+    (
+        "val_interval",
+        kinds.or_none(
+            kinds.mapping_of(
+                kinds.FIELD, kinds.either(kinds.INTERVAL, _TOKENS), "{column: '[3,inf)' or a list of tokens}"
+            )
         ),
-        f"a list out of [{', '.join(choices)}], none twice",
-    )
-
-
-def or_none(rule: Rule) -> Rule:
-    """What ``rule`` allows, and ``~``."""
-    return Rule(lambda value: value is None or rule.allows(value), f"{rule.words}, or ~")
-
-
-def list_of(rule: Rule) -> Rule:
-    """A list, not empty, of what ``rule`` allows."""
-    return Rule(
-        lambda value: isinstance(value, list) and len(value) > 0 and all(map(rule.allows, value)),
-        f"a list in which each is {rule.words}",
-    )
-
-
-def either(first: Rule, second: Rule) -> Rule:
-    """What one of two rules allows."""
-    return Rule(lambda value: first.allows(value) or second.allows(value), f"{first.words}, or {second.words}")
-
-
-TRUE_OR_FALSE = Rule(lambda value: isinstance(value, bool), "True or False")
-TEXT = Rule(lambda value: isinstance(value, str), "a text")
-MAPPING = Rule(lambda value: isinstance(value, Mapping), "a mapping of keys to values")
-PROBABILITY = number(0, 1)
-DROPOUT = number(0, 1, open_maximum=True)
-METRIC = one_of(RANKING_METRICS)
-CANDIDATES = Rule(
-    lambda value: isinstance(value, str) and (value in CANDIDATE_SETS or Path(value).is_file()),
-    f"one of {', '.join(CANDIDATE_SETS)} or the path of a CSV file of negatives",
-)
-NO_CACHE = Rule(
-    lambda value: value in (None, False), "~ or False (nothing is cached: batches are cut from flat arrays)"
-)
-
-
-def is_split(value: object) -> bool:
-    """Whether this is one of the splits that `data.splits` makes."""
-    if value in ({"LS": "valid_and_test"}, {"SS": "valid_and_test"}):
-        return True
-    parts = value.get("TS") if isinstance(value, Mapping) and len(value) == 1 else None
-    if not isinstance(parts, list) or not all(_is_number(part, (int, float)) and part > 0 for part in parts):
-        return False
-    return len(parts) == 3 or (len(parts) == 2 and parts[0] < parts[1])
-
-
-RULES: dict[str, Rule] = {
-    "data_path": TEXT,
-    "checkpoint_dir": TEXT,
-    "SESSION_ID_FIELD": TEXT,
-    "USER_ID_FIELD": TEXT,
-    "ITEM_ID_FIELD": TEXT,
-    "TIME_FIELD": TEXT,
-    "session_features": subset_of(SESSION_FEATURES),
-    "max_session_segments": integer(1),
-    "temporal_dim": integer(1),
-    "session_gap": number(0),
-    "eval_candidates": list_of(CANDIDATES),
-    "num_negatives": integer(1),
-    "negatives_seed": integer(0, 2**32 - 1),
-    "train_time_limit": or_none(number(0, open_minimum=True)),
-    "checkpoint_interval": number(0),
-    "amp_dtype": one_of(["bfloat16", "float16"]),
-    "load_col": or_none(MAPPING),
-    "loss_type": one_of(["CE", "BPR"]),
-    "seed": integer(0, 2**32 - 1),
-    "epochs": integer(1),
-    "train_batch_size": integer(1),
-    "eval_batch_size": integer(1),
-    "eval_step": integer(1),
-    "stopping_step": integer(0),
-    "learner": one_of(LEARNERS),
-    "learning_rate": number(0, open_minimum=True),
-    "weight_decay": number(0),
-    "n_layers": integer(1),
-    "n_heads": integer(1),
-    "hidden_size": integer(1),
-    "inner_size": integer(1),
-    "hidden_dropout_prob": DROPOUT,
-    "attn_dropout_prob": DROPOUT,
-    "dropout_prob": DROPOUT,
-    "layer_norm_eps": number(0, open_minimum=True),
-    "initializer_range": number(0, open_minimum=True),
-    "mask_ratio": number(0, 1, open_minimum=True),
-    "ft_ratio": PROBABILITY,
-    "item_loss": one_of(ITEM_LOSSES),
-    "n_neighbors": integer(1),
-    "sample_size": integer(1),
-    "extend_length": integer(0),
-    "reminder_weight": number(0),
-    "query_decay": number(0, open_minimum=True),
-    "session_decay": number(0, open_minimum=True),
-    "item_decay": number(0, open_minimum=True),
-    "tie_embeddings": TRUE_OR_FALSE,
-    "gated_layers": TRUE_OR_FALSE,
-    "hide_context_ratio": PROBABILITY,
-    "num_train_negatives": integer(1),
-    "gbce_calibration": PROBABILITY,
-    "MAX_ITEM_LIST_LENGTH": integer(1),
-    "metrics": either(METRIC, list_of(METRIC)),
-    "topk": either(integer(1), list_of(integer(1))),
-    "metric_decimal_place": integer(0),
-    "gpu_id": either(integer(0), TEXT),
-    "worker": integer(0),
-    "train_neg_sample_args": or_none(MAPPING),
-    "clip_grad_norm": or_none(MAPPING),
-    "eval_args": MAPPING,
-    "train_neg_sample_args.distribution": one_of(["uniform", "popularity"]),
-    "train_neg_sample_args.sample_num": integer(1),
-    "train_neg_sample_args.alpha": number(0),
-    "train_neg_sample_args.dynamic": TRUE_OR_FALSE,
-    "train_neg_sample_args.candidate_num": integer(0),
-    "eval_args.split": Rule(
-        is_split,
-        "{LS: valid_and_test} (leave one out), {SS: valid_and_test} (each user's last two sessions) or {TS: [...]} "
-        "with two moments in seconds, or three shares of the rows",
     ),
-    "eval_args.order": one_of(["TO"]),
-    "eval_args.group_by": one_of(["user"]),
-    "eval_args.mode": Rule(
-        lambda value: value in ("full", {"valid": "full", "test": "full"}),
-        "full (the candidate sets are chosen with eval_candidates)",
+    ("user_inter_num_interval item_inter_num_interval entity_kg_num_interval", kinds.or_none(kinds.INTERVAL)),
+    ("relation_kg_num_interval", kinds.or_none(kinds.INTERVAL)),
+    ("filter_inter_by_user_or_item", kinds.TRUE_OR_FALSE),
+    ("normalize_all", kinds.or_none(kinds.TRUE_OR_FALSE)),
+    ("session_gap", kinds.number(0, 10**12)),
+    ("alias_of_user_id alias_of_item_id alias_of_entity_id alias_of_relation_id", kinds.only(None, _UNUSED)),
+    ("additional_feat_suffix preload_weight discretization normalize_field", kinds.only(None, _UNUSED)),
+    ("seq_len threshold unused_col", kinds.only(None, _UNUSED)),
+    ("kg_reverse_r require_pow", kinds.only(False, _UNUSED)),
+    ("numerical_features", kinds.only([], _UNUSED)),
+    ("seq_separator", kinds.only(" ", _UNUSED)),
+    ("benchmark_filename", kinds.only(None, "the split is made by time, from one .inter file")),
+    ("save_dataset save_dataloaders dataset_save_path dataloaders_save_path", _NO_CACHE),
+    # Training
+    ("epochs train_batch_size eval_batch_size eval_step", kinds.integer(1)),
+    ("stopping_step", kinds.integer(0)),
+    ("train_time_limit", kinds.or_none(kinds.POSITIVE)),
+    ("checkpoint_interval weight_decay reg_loss_ratio alpha", kinds.number(0)),
+    ("learner", kinds.one_of(LEARNERS, any_case=True)),
+    ("learning_rate layer_norm_eps initializer_range temperature tau_ratio", kinds.POSITIVE),
+    ("loss_decimal_place metric_decimal_place", kinds.integer(0, 15)),
+    ("amp_dtype", kinds.one_of(["bfloat16", "float16"], any_case=True)),
+    ("clip_grad_norm train_neg_sample_args", kinds.or_none(kinds.MAPPING)),
+    ("clip_grad_norm.max_norm", kinds.POSITIVE),
+    ("clip_grad_norm.norm_type", kinds.number(0, math.inf, open_minimum=True)),
+    ("clip_grad_norm.error_if_nonfinite", kinds.only(False, "a loss that is not finite ends training anyway")),
+    ("clip_grad_norm.foreach", kinds.or_none(kinds.TRUE_OR_FALSE)),
+    ("train_neg_sample_args.distribution", kinds.one_of(["uniform", "popularity"])),
+    ("train_neg_sample_args.sample_num", kinds.integer(1, 10_000)),
+    ("train_neg_sample_args.alpha", kinds.number(0, 10)),
+    ("train_neg_sample_args.dynamic", kinds.TRUE_OR_FALSE),
+    ("train_neg_sample_args.candidate_num", kinds.integer(0, 10_000)),
+    # Evaluation
+    ("eval_args", kinds.MAPPING),
+    ("eval_args.split", kinds.SPLIT),
+    ("eval_args.order", kinds.one_of(["TO"])),
+    ("eval_args.group_by", kinds.one_of(["user"])),
+    (
+        "eval_args.mode",
+        kinds.Rule(
+            lambda value: value in ("full", {"valid": "full", "test": "full"}),
+            "full (the candidate sets are chosen with eval_candidates)",
+        ),
     ),
-    "repeatable": Rule(lambda value: value is True, "True (a user's history stays among the candidates)"),
-    "save_dataset": NO_CACHE,
-    "save_dataloaders": NO_CACHE,
-    "dataset_save_path": NO_CACHE,
-    "dataloaders_save_path": NO_CACHE,
-    "val_interval": or_none(MAPPING),
-    "threshold": or_none(MAPPING),
-    "unload_col": or_none(MAPPING),
-    "unused_col": or_none(MAPPING),
-    "benchmark_filename": Rule(lambda value: value is None, "~ (the split is made by time, from one .inter file)"),
-}
+    ("repeatable", kinds.only(True, "a user's history stays among the candidates")),
+    ("eval_candidates", kinds.list_of(kinds.either(kinds.one_of(CANDIDATE_SETS), kinds.FILE))),
+    ("num_negatives", kinds.integer(1, 10_000)),
+    ("metrics", kinds.either(_METRIC, kinds.list_of(_METRIC))),
+    ("topk", kinds.either(_TOPK, kinds.list_of(_TOPK))),
+    ("tail_ratio", kinds.or_none(kinds.POSITIVE)),
+    ("valid_metric_bigger", kinds.only(True, "valid_metric decides it")),
+    # The plug-in's models
+    ("session_features", kinds.subset_of(SESSION_FEATURES)),
+    ("max_session_segments MAX_ITEM_LIST_LENGTH", kinds.integer(1, 10_000)),
+    ("item_loss", kinds.one_of(ITEM_LOSSES, any_case=True)),
+    ("num_train_negatives", kinds.integer(1, 10**6)),
+    ("tie_embeddings gated_layers joint_train use_out_emb", kinds.TRUE_OR_FALSE),
+    ("gbce_calibration hide_context_ratio ft_ratio weight", kinds.PROBABILITY),
+    ("n_neighbors sample_size", kinds.integer(1)),
+    ("extend_length", kinds.integer(0)),
+    ("reminder_weight", kinds.number(0)),
+    ("query_decay session_decay item_decay", kinds.POSITIVE),
+    # RecBole's models, some keys of which are ours too
+    ("hidden_size embedding_size temporal_dim", kinds.integer(1, 2**14)),
+    ("inner_size", kinds.integer(1, 2**17)),
+    ("n_layers n_heads num_layers", kinds.integer(1, 1000)),
+    ("hidden_act", kinds.one_of(["gelu", "relu", "swish", "tanh", "sigmoid"])),
+    ("hidden_dropout_prob attn_dropout_prob dropout_prob sess_dropout item_dropout", kinds.DROPOUT),
+    ("dropout_probs", kinds.list_of(kinds.DROPOUT, length=2)),
+    ("mask_ratio", kinds.number(0, 1, open_minimum=True)),
+    ("loss_type", kinds.one_of(["CE", "BPR"])),
+    ("reg_weight", kinds.either(kinds.number(0), kinds.list_of(kinds.number(0), length=2))),
+    ("nh nv order_len high_order short_item_length k_interests", kinds.integer(1, 1000)),
+    ("interest_size prototype_size step block_num kernel_size", kinds.integer(1, 1000)),
+    ("dilations", kinds.list_of(kinds.integer(1, 1000), length=2)),
+    ("dnn_type", kinds.one_of(["trm", "ave"])),
+    ("pooling_type pooling_type_layer_1 pooling_type_layer_2", kinds.one_of(["average", "max"])),
+    ("n_facet_all n_facet n_facet_context n_facet_reranker n_facet_hidden n_facet_emb", kinds.integer(0, 100)),
+    ("n_facet_window n_facet_MLP", kinds.integer(-100, 0)),
+    ("partition_merging_mode reranker_merging_mode", kinds.one_of(["replace", "add"])),
+    ("context_norm use_proj_bias post_remove_context", kinds.integer(0, 1)),
+    ("weight_mode", kinds.one_of(["", "dynamic", "static", "max_logits"])),
+    (
+        "reranker_CAN_NUM",
+        kinds.either(kinds.integer(1), kinds.matches(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", "a text such as '500,100,20'")),
+    ),
+]
+RULES: dict[str, kinds.Rule] = {key: rule for keys, rule in _TABLE for key in keys.split()}
 
 # The keys within mappings.
-NESTED_KEYS: dict[str, Collection[str]] = {
-    "eval_args": ("split", "order", "group_by", "mode"),
-    "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
-    "clip_grad_norm": ("max_norm", "norm_type", "error_if_nonfinite", "foreach"),
+NESTED_KEYS: dict[str, list[str]] = {
+    outer: [key.removeprefix(f"{outer}.") for key in RULES if key.startswith(f"{outer}.")]
+    for outer in ("eval_args", "train_neg_sample_args", "clip_grad_norm")
 }
 
 
@@ -227,20 +175,26 @@ def check_value(key: str, value: object, default: object) -> None:
     InputError
         Naming key, value and what is allowed.
     """
-    rule = RULES.get(key) or _rule_of_default(default)
+    rule = (
+        kinds.only(default, "the model decides it")
+        if key == "transform"
+        else RULES.get(key) or _rule_of_default(default)
+    )
+    if key == "reg_weight" and default is not None:
+        rule = kinds.list_of(kinds.number(0), length=2) if isinstance(default, list) else kinds.number(0)
     if rule is not None and not rule.allows(value):
-        raise InputError(f"{key} is {value!r}; allowed: {rule.words}")
+        raise InputError(f"{key} is {shown(value)}; allowed: {rule.words}")
 
 
-def _rule_of_default(default: object) -> Rule | None:
-    """Type check for the keys of RecBole that have no rule; None where anything may be given."""
+def _rule_of_default(default: object) -> kinds.Rule | None:
+    """Type check for a key without a rule, such as a new model's; None where anything may be given."""
     if isinstance(default, bool):
-        return or_none(TRUE_OR_FALSE)
-    if isinstance(default, (int, float)):
-        return or_none(Rule(lambda value: _is_number(value, (int, float)), "a number"))
-    if isinstance(default, Mapping):
-        return or_none(MAPPING)
-    return None
+        return kinds.or_none(kinds.TRUE_OR_FALSE)
+    if isinstance(default, int | float):
+        return kinds.or_none(kinds.number(-(10**12), 10**12))
+    if isinstance(default, str):
+        return kinds.or_none(kinds.TEXT)
+    return kinds.or_none(kinds.MAPPING) if isinstance(default, Mapping) else None
 
 
 def check_combination(values: Mapping[str, Any], topk: Collection[int]) -> None:
@@ -258,35 +212,72 @@ def check_combination(values: Mapping[str, Any], topk: Collection[int]) -> None:
     InputError
         Naming the keys, their values and what is allowed.
     """
-    hidden_size, n_heads = values.get("hidden_size"), values.get("n_heads")
-    if hidden_size and n_heads and hidden_size % n_heads:
-        raise InputError(
-            f"hidden_size is {hidden_size} and n_heads {n_heads}; allowed: a hidden_size that n_heads divides"
-        )
-    if values.get("enable_scaler") and values.get("clip_grad_norm"):
-        raise InputError(
-            f"enable_scaler is {values['enable_scaler']} and clip_grad_norm {values['clip_grad_norm']}; allowed: one "
-            "of them, as RecBole clips the gradients while they are scaled; amp_dtype=bfloat16 needs no scaler"
-        )
-    candidates = [Path(entry).stem if entry not in CANDIDATE_SETS else entry for entry in values["eval_candidates"]]
-    if len(set(candidates)) < len(candidates):
-        raise InputError(f"eval_candidates is {values['eval_candidates']!r}; allowed: sets with different names")
-    if values["valid_candidates"] not in candidates:
-        raise InputError(
-            f"valid_candidates is {values['valid_candidates']!r}; "
-            f"allowed: one of eval_candidates, {', '.join(candidates)}"
-        )
+    _check_fields(values)
+    _check_training(values)
+    entries, valid_candidates, valid_metric = (
+        values[key] for key in ("eval_candidates", "valid_candidates", "valid_metric")
+    )
+    sets = [entry if entry in CANDIDATE_SETS else Path(entry).stem for entry in entries]
+    _demand(len(set(sets)) == len(sets), f"eval_candidates is {entries!r}", "sets with different names")
+    allowed = f"one of eval_candidates, {', '.join(sets)}"
+    _demand(valid_candidates in sets, f"valid_candidates is {valid_candidates!r}", allowed)
     metrics = [metric.lower() for metric in values["metrics"]]
-    allowed = [metric if metric == "gauc" else f"{metric}@{k}" for metric in metrics for k in topk]
-    if str(values["valid_metric"]).lower() not in allowed:
-        raise InputError(
-            f"valid_metric is {values['valid_metric']!r}; "
-            f"allowed, by metrics and topk: {', '.join(dict.fromkeys(allowed))}"
-        )
+    names = list(dict.fromkeys(metric if metric == "gauc" else f"{metric}@{k}" for metric in metrics for k in topk))
+    if valid_metric.lower() not in names:
+        raise InputError(f"valid_metric is {valid_metric!r}; allowed, by metrics and topk: {', '.join(names)}")
+
+
+def _demand(is_right: bool, found: str, allowed: str) -> None:
+    if not is_right:
+        raise InputError(f"{found}; allowed: {allowed}")
+
+
+def _check_fields(values: Mapping[str, Any]) -> None:
+    """Refuse names of columns that collide, with each other or with what a batch adds to them."""
+    names = {key: values[key] for key in (*_FIELD_KEYS, "ITEM_LIST_LENGTH_FIELD")}
+    suffix, prefix, item = values["LIST_SUFFIX"], values["NEG_PREFIX"], values["ITEM_ID_FIELD"]
+    for key in _FIELD_KEYS:
+        names |= {f"{key} with LIST_SUFFIX": values[key] + suffix, f"{key} with NEG_PREFIX": prefix + values[key]}
+    added = ["item_seq", "session_seq", "time_seq", "MASK_INDEX", f"Mask_{item}{suffix}", f"Inverse_{item}{suffix}"]
+    keys = dict.fromkeys([*added, f"Pos_{item}", f"Neg_{item}"], "a column of batches")
+    for key, name in names.items():
+        _demand(name not in keys, f"{key} is {name!r}, and so is {keys.get(name)}", "different names")
+        keys[name] = key
+    load, unload = values["load_col"], values["unload_col"]
+    _demand(not (load and unload), f"load_col is {load!r} and unload_col {unload!r}", "one of them")
+
+
+def _check_training(values: Mapping[str, Any]) -> None:
+    """Refuse sizes and settings of training that do not go together."""
+    width = "hidden_size" if "hidden_size" in values else "embedding_size"
+    size, n_heads, n_layers, inner = (values.get(key) or 0 for key in (width, "n_heads", "n_layers", "inner_size"))
+    words = f"a {width} that n_heads divides"
+    _demand(not n_heads or size % n_heads == 0, f"{width} is {size} and n_heads {n_heads}", words)
+    parameters = n_layers * size * (4 * size + 2 * inner)
+    found = f"n_layers is {n_layers}, {width} {size} and inner_size {inner}, which makes {parameters:,} parameters"
+    _demand(parameters <= LARGEST_LAYERS, found, f"at most {LARGEST_LAYERS:,}")
+    clipping, negatives = values["clip_grad_norm"], values["train_neg_sample_args"] or {}
+    words = "one of them, as RecBole clips the gradients while they are scaled; amp_dtype=bfloat16 needs no scaler"
+    _demand(not (values["enable_scaler"] and clipping), f"enable_scaler is True and clip_grad_norm {clipping}", words)
+    _demand(not clipping or "max_norm" in clipping, f"clip_grad_norm is {clipping}", "a mapping with max_norm")
+    is_drawn = not negatives.get("dynamic") or bool(negatives.get("candidate_num"))
+    _demand(is_drawn, f"train_neg_sample_args is {negatives}", "dynamic: True with a candidate_num of at least 1")
+    decay, weights = values["weight_decay"], values.get("reg_weight")
+    found = f"weight_decay is {decay} and reg_weight {weights}"
+    _demand(not (decay and isinstance(weights, list)), found, "one of them, as RecBole compares the two")
+
+
+def shown(value: object) -> str:
+    """Text of a value for a sentence, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # more digits or levels than Python writes
+        text = f"a {type(value).__name__} too large to write"
+    return text if len(text) <= 200 else f"{text[:190]}..."
 
 
 def nearest(name: object, known: Collection[str]) -> str:
     """Words that point from an unknown name to the nearest known one, or nothing."""
     lower = {entry.lower(): entry for entry in known}
-    matches = difflib.get_close_matches(str(name).lower(), list(lower), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(str(name)[:100].lower(), list(lower), n=1, cutoff=0.5)
     return f"; did you mean {lower[matches[0]]!r}?" if matches else ""

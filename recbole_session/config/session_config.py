@@ -25,9 +25,11 @@ from recbole_session.config.models import (
     defaults_files,
     find_model,
     keys_of_all_models,
+    read_defaults,
 )
-from recbole_session.config.rules import NESTED_KEYS, check_combination, check_value, nearest
-from recbole_session.config.values import deep_merge, dump_yaml, parse_command_line, plain, read_yaml_file
+from recbole_session.config.rule_kinds import FIELD
+from recbole_session.config.rules import NESTED_KEYS, check_combination, check_value, nearest, shown
+from recbole_session.config.values import check_size, deep_merge, dump_yaml, parse_command_line, plain, read_yaml_file
 from recbole_session.errors import InputError
 
 # Keys that RecBole reads and that none of its property files lists.
@@ -98,6 +100,7 @@ class SessionConfig(Config):
         return values
 
     def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
+        check_size(config_dict, "config_dict")
         return plain(config_dict or {})
 
     def _load_cmd_line(self) -> dict[str, Any]:
@@ -115,8 +118,8 @@ class SessionConfig(Config):
         model_class = find_model(model)
         if dataset is None:
             raise InputError("no dataset is named; give --dataset=NAME, e.g. --dataset=ml-100k")
-        if not isinstance(dataset, str) or Path(dataset).name != dataset or dataset in ("", ".."):
-            raise InputError(f"dataset is {dataset!r}; allowed: the name of a folder in data_path, e.g. ml-100k")
+        if not FIELD.allows(dataset) or Path(dataset).name != dataset or dataset == "..":
+            raise InputError(f"dataset is {shown(dataset)}; allowed: the name of a folder in data_path, e.g. ml-100k")
         return model_class.__name__, model_class, dataset
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
@@ -128,7 +131,7 @@ class SessionConfig(Config):
         self.internal_config_dict = {"MODEL_TYPE": getattr(model_class, "type", None)}
         for file in files:
             if file.is_file():
-                self.internal_config_dict = deep_merge(self.internal_config_dict, read_yaml_file(file))
+                self.internal_config_dict = deep_merge(self.internal_config_dict, read_defaults(file))
         # Models that learn without negatives draw none; RecBole leaves it to the user to say so.
         loss_type = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
         if getattr(model_class, "input_type", None) != InputType.PAIRWISE and loss_type != "BPR":
@@ -140,7 +143,7 @@ class SessionConfig(Config):
         values = deep_merge(defaults, self.external_config_dict)
         negatives = values["train_neg_sample_args"]
         if defaults["train_neg_sample_args"] is None and negatives is not None:
-            raise InputError(f"train_neg_sample_args is {negatives!r}, but {self.model} draws none; leave it out")
+            raise InputError(f"train_neg_sample_args is {shown(negatives)}, but {self.model} draws none; leave it out")
         values["model"], values["dataset"] = self.model, self.dataset
         values["metrics"] = [values["metrics"]] if isinstance(values["metrics"], str) else values["metrics"]
         topk = values["topk"] if isinstance(values["topk"], list) else [values["topk"]]
@@ -157,13 +160,13 @@ class SessionConfig(Config):
             if key not in known:
                 known_elsewhere = keys_of_all_models()
                 if not isinstance(key, str) or key not in known_elsewhere:
-                    raise InputError(f"key {key!r} is unknown{nearest(key, known | known_elsewhere)}")
+                    raise InputError(f"key {shown(key)} is unknown{nearest(key, known | known_elsewhere)}")
                 # One file may serve several models.
                 self.unused_keys.append(key)
             check_value(key, value, defaults.get(key))
             for inner in value if key in NESTED_KEYS and isinstance(value, Mapping) else ():
                 if inner not in NESTED_KEYS[key]:
-                    raise InputError(f"key '{key}.{inner}' is unknown{nearest(str(inner), NESTED_KEYS[key])}")
+                    raise InputError(f"key {shown(f'{key}.{inner}')} is unknown{nearest(str(inner), NESTED_KEYS[key])}")
                 check_value(f"{key}.{inner}", value[inner], None)
 
     def _set_default_parameters(self) -> None:

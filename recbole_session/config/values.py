@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from recbole_session.errors import InputError
 
 # Merged as a whole: half of one split and half of another is neither.
 _WHOLE_KEYS = {"split"}
+_LARGEST, _DEEPEST = 100_000, 20
 
 
 class _Loader(yaml.SafeLoader):
@@ -22,11 +23,13 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """Refuse a key that is written twice; YAML would keep the last in silence."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for place, key in enumerate(keys):
-            if key in keys[:place]:
-                problem = f"{key!r} is written twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, node.value[place][0].start_mark)
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = None if key_node.tag.endswith(":merge") else self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is written twice", key_node.start_mark)
+            if isinstance(key, Hashable) and key is not None:
+                seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -54,17 +57,35 @@ def plain(value: Any) -> Any:
         return [plain(entry) for entry in value]
     if isinstance(value, Path):
         return str(value)
-    return value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_size(value: Any, source: str) -> None:
+    """Refuse a value that holds more, or is nested deeper, than a person writes; YAML's aliases make such values."""
+    pending, count = [(value, 0)], 0
+    while pending:
+        entry, depth = pending.pop()
+        count += 1
+        if count > _LARGEST or depth > _DEEPEST:
+            raise InputError(f"{source} holds more than {_LARGEST:,} values, or is nested more than {_DEEPEST} deep")
+        inner = entry.values() if isinstance(entry, Mapping) else entry if isinstance(entry, list | tuple) else ()
+        pending += [(more, depth + 1) for more in inner]
 
 
 def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML text; ``source`` names it in the error."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{source}{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise InputError(f"{source}{where}: not valid YAML ({problem})") from error
+    except (ValueError, RecursionError) as error:  # a date, a number or a depth that Python does not build
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InputError(f"{source}: not valid YAML ({reason})") from error
+    check_size(value, source)
+    return value
 
 
 def dump_yaml(values: Mapping[str, Any], sort_keys: bool = False) -> str:
@@ -81,8 +102,8 @@ def read_yaml_file(path: str | Path) -> dict[str, Any]:
         If the file is missing, is no YAML, or is not a mapping.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise InputError(f"config file {path} cannot be read: {reason}") from error
     values = parse_yaml(text, str(path))

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Collection
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from recbole_session.config.rules import shown
 from recbole_session.errors import InputError
 
 FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
 LATEST_SECOND = 10**11  # the year 5138; what lies beyond counts milliseconds
 
 
-def read_header(path: Path, separator: str, encoding: str | None) -> dict[str, str]:
-    """Field names and types of an atomic file, in the order of its columns.
+def read_header(path: Path, separator: str, encoding: str) -> dict[str, str]:
+    """Field names and types of an atomic file, in the order of its columns; a byte order mark is skipped.
 
     Raises
     ------
     InputError
-        If the file is missing or empty, or a column is not written ``name:type``.
+        If the file is missing or empty, a column is not written ``name:type``, or a name is there twice.
     """
     try:
-        with path.open(encoding=encoding or "utf-8") as file:
-            line = file.readline().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+        with path.open(encoding=encoding) as file:
+            line = file.readline().rstrip("\r\n").removeprefix("\ufeff")
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or f"not {encoding} text"
+        raise InputError(f"{path} cannot be read: {reason}") from error
     if not line:
         raise InputError(f"{path} is empty; its first line must name the columns, e.g. user_id:token")
     fields: dict[str, str] = {}
@@ -34,82 +38,92 @@ def read_header(path: Path, separator: str, encoding: str | None) -> dict[str, s
         name, colon, kind = column.partition(":")
         if not colon or kind not in FIELD_TYPES:
             raise InputError(
-                f"{path}, line 1: column {column!r} is not written name:type with type one of {', '.join(FIELD_TYPES)}"
-                f" (columns are separated by field_separator {separator!r})"
+                f"{path}, line 1: column {shown(column)} is not written name:type with type one of "
+                f"{', '.join(FIELD_TYPES)} (columns are separated by field_separator {separator!r})"
             )
+        if name in fields:
+            raise InputError(f"{path}, line 1: column {shown(name)} is there twice")
         fields[name] = kind
     return fields
 
 
 def read_columns(
-    path: Path, fields: dict[str, str], wanted: Collection[str], separator: str, encoding: str | None
+    path: Path, fields: dict[str, str], wanted: Collection[str], separator: str, encoding: str
 ) -> pd.DataFrame:
     """Columns ``wanted`` of an atomic file: tokens as text, floats as float64 (exact for integers to 2**53).
 
     Raises
     ------
     InputError
-        If a row has more columns than the header, or a float is no number.
+        If a row has more or fewer columns than the header, or a float is not a number; with its line.
     """
+    check_rows(path, len(fields), separator, encoding)
+    columns = [name for name in fields if name in wanted]
+    floats = [name for name in columns if fields[name] == "float"]
+
+    def parse(columns: list[str], floats: Collection[str]) -> pd.DataFrame:
+        kinds = {name: "float64" if name in floats else "str" for name in columns}
+        # An id may be spelled "NA" or "null"; only nothing at all is missing. Quotes are part of an id.
+        return pd.read_csv(
+            path, sep=separator, encoding=encoding, header=None, skiprows=1, names=list(fields), index_col=False,
+            usecols=columns, dtype=kinds, keep_default_na=False, na_values=[""], quoting=csv.QUOTE_NONE,
+        )[columns]  # fmt: skip
+
     try:
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            encoding=encoding or "utf-8",
-            header=None,
-            skiprows=1,
-            names=list(fields),
-            index_col=False,
-            usecols=[name for name in fields if name in wanted],
-            dtype={name: "float64" if kind == "float" else "str" for name, kind in fields.items()},
-            # An id may be spelled "NA" or "null"; only nothing at all is missing.
-            keep_default_na=False,
-            na_values=[""],
-            quoting=3,
-        )
-    except (ValueError, UnicodeDecodeError) as error:
-        where = _first_bad_number(path, fields, wanted, separator, encoding) or " ".join(str(error).split())
-        raise InputError(f"{path} does not fit its header: {where}") from error
-    _check_row_width(path, len(fields), separator, encoding)
-    return frame[[name for name in fields if name in wanted]]
+        return parse(columns, floats)
+    except ValueError as error:
+        texts = parse(floats, ())
+        for name in floats:
+            is_bad = (pd.to_numeric(texts[name], errors="coerce").isna() & texts[name].notna()).to_numpy()
+            if is_bad.any():
+                row = int(is_bad.argmax())
+                found = shown(texts[name].iloc[row])
+                raise InputError(f"{path}, line {row + 2}: {name} is {found}; it must be a number") from error
+        raise InputError(f"{path} does not fit its header: {' '.join(str(error).split())}") from error
 
 
-def _first_bad_number(
-    path: Path, fields: dict[str, str], wanted: Collection[str], separator: str, encoding: str | None
-) -> str:
-    """Words for the first value of a float column that is no number, or nothing where that is not the matter."""
-    floats = [name for name in fields if name in wanted and fields[name] == "float"]
+def check_rows(path: Path, n_columns: int, separator: str, encoding: str) -> None:
+    """Count the columns of every row: pandas cuts or fills rows of another width in silence.
+
+    Raises
+    ------
+    InputError
+        Naming the first line, counted as an editor does, that has another width.
+    """
+    # All separators and line ends of the file, in their order, must repeat these.
+    period = np.frombuffer((separator * (n_columns - 1) + "\n").encode(), dtype=np.uint8)
+    n_marks, last, separates = 0, "\n", np.isin(np.arange(256), period)
     try:
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            encoding=encoding or "utf-8",
-            header=None,
-            skiprows=1,
-            names=list(fields),
-            index_col=False,
-            usecols=floats,
-            dtype="str",
-            keep_default_na=False,
-            quoting=3,
-        )
-    except (ValueError, UnicodeDecodeError):
-        return ""
-    for name in floats:
-        is_bad = (pd.to_numeric(frame[name], errors="coerce").isna() & (frame[name] != "")).to_numpy()
-        if is_bad.any():
-            row = int(is_bad.argmax())
-            return f"line {row + 2}: {name} is {frame[name].iloc[row]!r}; it must be a number"
-    return ""
+        with path.open(encoding=encoding, newline="") as file:
+            while text := file.read(1 << 22):
+                text += file.read(1) if text.endswith("\r") else ""
+                text, last = text.replace("\r\n", "\n"), text[-1]
+                strange = next((mark for mark in "\r\0" if mark in text), None)
+                if strange is not None:
+                    line = n_marks // n_columns + text[: text.index(strange)].count("\n") + 1
+                    raise InputError(f"{path}, line {line} holds {strange!r} within a value")
+                data = np.frombuffer(text.encode(), dtype=np.uint8)
+                marks = data[separates[data]]
+                differs = marks != np.resize(np.roll(period, -(n_marks % n_columns)), len(marks))
+                if differs.any():
+                    wrong = n_marks + int(differs.argmax())
+                    return _refuse_line(path, wrong // n_columns + 1, n_columns, separator, encoding)
+                n_marks += len(marks)
+    except UnicodeError as error:
+        raise InputError(f"{path} cannot be read: not {encoding} text") from error
+    if n_marks % n_columns not in (0, n_columns - 1) or (n_marks % n_columns == 0 and last != "\n"):
+        _refuse_line(path, n_marks // n_columns + 1, n_columns, separator, encoding)
+    return None
 
 
-def _check_row_width(path: Path, n_columns: int, separator: str, encoding: str | None) -> None:
-    """Compare the second line with the header: pandas cuts or fills rows of another width in silence."""
-    with path.open(encoding=encoding or "utf-8") as file:
-        file.readline()
-        line = file.readline().rstrip("\r\n")
-    if line and line.count(separator) + 1 != n_columns:
-        raise InputError(f"{path}, line 2 has {line.count(separator) + 1} columns; the header names {n_columns}")
+def _refuse_line(path: Path, number: int, n_columns: int, separator: str, encoding: str) -> None:
+    """Name a line of another width, unless it and all that follow are blank."""
+    with path.open(encoding=encoding) as file:
+        lines = islice(file, number - 1, None)
+        line = next(lines, "").rstrip("\n")
+        if line or any(map(str.strip, lines)):
+            found = line.count(separator) + 1
+            raise InputError(f"{path}, line {number} has {found} columns; the header names {n_columns}")
 
 
 def check_times(path: Path, field: str, times: pd.Series) -> None:
@@ -122,7 +136,7 @@ def check_times(path: Path, field: str, times: pd.Series) -> None:
     """
     values = times.to_numpy(dtype="float64")
     for is_bad, what in (
-        (~np.isfinite(values), "is missing"),
+        (np.isnan(values), "is missing"),
         (np.abs(values) > LATEST_SECOND, f"is beyond {LATEST_SECOND:g}: write seconds, not milliseconds"),
     ):
         if is_bad.any():

@@ -75,7 +75,11 @@ class SessionDataset(SequentialDataset):
         load_col, unload_col = self._get_load_and_unload_col(source)
         if load_col == set():
             return None
-        path, separator, encoding = Path(filepath), self.config["field_separator"], self.config["encoding"]
+        path, separator, encoding = (
+            Path(filepath),
+            self.config["field_separator"],
+            self.config["encoding"] or "utf-8-sig",
+        )
         fields = read_header(path, separator, encoding)
         if source == FeatureSource.INTERACTION:
             load_col = self._interaction_columns(path, fields, load_col)
@@ -102,6 +106,9 @@ class SessionDataset(SequentialDataset):
         for name in [*needed, *(load_col or ())]:
             if name not in fields:
                 raise InputError(f"{path} has no column {name!r}; it has {', '.join(fields)}")
+        for name, kind in zip((*needed, useful[1]), ("token", "token", "float", "token"), strict=True):
+            if fields.get(name, kind) != kind:
+                raise InputError(f"{path}, line 1: column {name!r} is of type {fields[name]}; write {name}:{kind}")
         if self.config["load_col"] is None:
             return {name for name in [*needed, *useful] if name in fields}
         return {*needed, *(load_col if load_col is not None else fields)}

@@ -304,7 +304,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"temporal_dim": -1}, "temporal_dim is -1; allowed: a whole number of at least 1"),
+        ({"temporal_dim": -1}, "temporal_dim is -1; allowed: a whole number from 1 to 16,384"),
         ({"session_features": ["STT"]}, "session_features is ['STT']; allowed: a list out of [ST, SSE, TSA, GAP]"),
         (
             {"session_features": ["ST", "ST"]},
@@ -408,7 +408,11 @@ def test_negatives_for_a_model_that_draws_none_are_refused() -> None:
         ("S3Rec", "toy", "model 'S3Rec' of RecBole is not supported: it needs pretraining on item attributes"),
         ("dien", "toy", "model 'DIEN' of RecBole is not supported: it predicts a label for each interaction"),
         ("lightGCN", "toy", "model 'LightGCN' of RecBole is not supported: it ignores the order of interactions"),
-        ("qqqqqq", "toy", "model 'qqqqqq' is unknown; allowed: Pop, SessionBERT4Rec, SessionSASRec, BERT4Rec, "),
+        (
+            "qqqqqq",
+            "toy",
+            "model 'qqqqqq' is unknown; allowed: Pop, SessionBERT4Rec, SessionSASRec, VSKNN, VSTAN, BERT4Rec, ",
+        ),
         (dict, "toy", "model is <class 'dict'>; allowed: a name, or a subclass of RecBole's SequentialRecommender"),
         (None, "toy", "no model is named; give --model=NAME"),
         ("SASRec", None, "no dataset is named; give --dataset=NAME"),
@@ -506,7 +510,7 @@ def test_recboles_list_of_arguments_does_not_grow() -> None:
 
 def test_models_are_sequential_ones_that_need_no_more_than_interactions() -> None:
     models = available_models()
-    assert list(models)[:3] == ["Pop", "SessionBERT4Rec", "SessionSASRec"]
+    assert [*models][:5] == ["Pop", "SessionBERT4Rec", "SessionSASRec", "VSKNN", "VSTAN"]
     assert {"SASRec", "BERT4Rec", "GRU4Rec", "NARM", "Caser", "STAMP", "FPMC", "LightSANs", "CORE"} <= set(models)
     assert not {"DIN", "DIEN", "FDSA", "GRU4RecF", "GRU4RecKG", "KSR", "S3Rec", "SASRecF", "BPR"} & set(models)
     assert all(kind.__name__ == name for name, kind in models.items())
