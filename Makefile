@@ -1,4 +1,4 @@
-# make run    sets up .venv and trains SessionBERT4Rec on the bundled ml-100k
+# make run    sets up .venv and trains SessionBERT4Rec and SessionSASRec on the bundled ml-100k
 # make test   sets up .venv and runs the tests
 # make lint   ruff and mypy
 # make docs   builds the documentation site into site/
@@ -25,6 +25,7 @@ TEST_EXTRAS := test$(if $(STACK),,$(comma)export)
 
 run: $(VENV)/.installed
 	$(BIN)/python run_recbole_session.py --model=SessionBERT4Rec --dataset=ml-100k $(ARGS)
+	$(BIN)/python run_recbole_session.py --model=SessionSASRec --dataset=ml-100k $(ARGS)
 
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto $(ARGS)
