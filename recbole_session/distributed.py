@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -34,6 +35,14 @@ def process_rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def environment_number(name: str, default: int) -> int:
+    """Number that torchrun gives in an environment variable."""
+    text = os.environ.get(name, str(default))
+    if not re.fullmatch("[0-9]{1,6}", text):
+        raise InputError(f"the environment variable {name} is {text!r}; unset it, or start the run with torchrun")
+    return int(text)
+
+
 @contextmanager
 def processes_of(config: Any) -> Iterator[None]:
     """Join the processes that torchrun started, and give each its device, while the block runs.
@@ -48,12 +57,12 @@ def processes_of(config: Any) -> Iterator[None]:
     InputError
         If a machine runs more processes than it has GPUs.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if environment_number("WORLD_SIZE", 1) == 1 or dist.is_initialized():
         yield
         return
     on_gpu = config["device"].type == "cuda"
     if on_gpu:
-        local_rank, n_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        local_rank, n_gpus = environment_number("LOCAL_RANK", 0), torch.cuda.device_count()
         if local_rank >= n_gpus:
             raise InputError(
                 f"torchrun --nproc_per_node={os.environ.get('LOCAL_WORLD_SIZE')} is more than the {n_gpus} GPUs of "
@@ -61,7 +70,10 @@ def processes_of(config: Any) -> Iterator[None]:
             )
         config["device"] = torch.device("cuda", local_rank)
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        dist.init_process_group("nccl" if on_gpu else "gloo")
+    except ValueError as error:  # WORLD_SIZE without what else torchrun sets
+        raise InputError(f"{error}; unset WORLD_SIZE, or start the run with torchrun") from error
     if process_rank() > 0:
         config["log_wandb"] = False
     try:

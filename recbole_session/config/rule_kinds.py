@@ -157,6 +157,7 @@ FOLDER = Rule(_is_folder, "the path of a folder, or of one that can be made")
 INTERVAL = either(
     Rule(_is_interval, "an interval such as '[5,inf)'"), list_of(number(-math.inf, math.inf), length=2, words="[5, 9]")
 )
+TOKENS = list_of(either(TEXT, number(-math.inf, math.inf)), words="a list of tokens")
 ENCODING = Rule(_is_encoding, "an encoding that Python knows, e.g. utf-8")
 _MOMENT = number(0, 10**11, open_minimum=True)
 SPLIT = Rule(

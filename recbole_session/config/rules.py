@@ -29,7 +29,6 @@ _COLUMNS = kinds.mapping_of(
 _METRIC = kinds.one_of(RANKING_METRICS, any_case=True)
 _TOPK = kinds.integer(1, 10_000)
 _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
-_TOKENS = kinds.list_of(kinds.either(kinds.TEXT, kinds.number(-math.inf, math.inf)))
 _NO_CACHE = kinds.Rule(
     lambda value: value is None or value is False, "~ or False (nothing is cached: batches are cut from flat arrays)"
 )
@@ -67,7 +66,7 @@ _TABLE: list[tuple[str, kinds.Rule]] = [
         "val_interval",
         kinds.or_none(
             kinds.mapping_of(
-                kinds.FIELD, kinds.either(kinds.INTERVAL, _TOKENS), "{column: '[3,inf)' or a list of tokens}"
+                kinds.FIELD, kinds.either(kinds.INTERVAL, kinds.TOKENS), "{column: '[3,inf)' or a list of tokens}"
             )
         ),
     ),

@@ -14,6 +14,8 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
+from recbole_session.config.rule_kinds import INTERVAL, TOKENS
+from recbole_session.config.rules import shown
 from recbole_session.data.atomic import check_times, read_columns, read_header
 from recbole_session.data.batches import lay_out_tokens, mask_token, prefix_batch, session_token, token_batch
 from recbole_session.data.sequences import UserSequences, build_user_sequences
@@ -103,15 +105,23 @@ class SessionDataset(SequentialDataset):
         """Columns of the .inter file to load, after a check that those of ``load_col`` exist."""
         needed = [self.config[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
         useful = [self.config[key] for key in ("RATING_FIELD", "SESSION_ID_FIELD")]
-        for name in [*needed, *(load_col or ())]:
+        unload = (self.config["unload_col"] or {}).get("inter", ())
+        intervals = self.config["val_interval"] or {}
+        for name in [*needed, *(load_col or ()), *unload, *intervals]:
             if name not in fields:
-                raise InputError(f"{path} has no column {name!r}; it has {', '.join(fields)}")
+                raise InputError(f"{path} has no column {shown(name)}; it has {', '.join(fields)}")
+            if name in unload and name in (*needed, *intervals):
+                raise InputError(f"unload_col names {name!r}, which is needed; leave it out")
+        for name, interval in intervals.items():
+            rule = INTERVAL if fields[name] == "float" else TOKENS
+            if not rule.allows(interval):
+                raise InputError(f"val_interval of {name!r} is {shown(interval)}; allowed: {rule.words}")
         for name, kind in zip((*needed, useful[1]), ("token", "token", "float", "token"), strict=True):
             if fields.get(name, kind) != kind:
                 raise InputError(f"{path}, line 1: column {name!r} is of type {fields[name]}; write {name}:{kind}")
         if self.config["load_col"] is None:
-            return {name for name in [*needed, *useful] if name in fields}
-        return {*needed, *(load_col if load_col is not None else fields)}
+            return {name for name in [*needed, *useful, *intervals] if name in fields}
+        return {*needed, *intervals, *(load_col if load_col is not None else fields)}
 
     def _get_load_and_unload_col(self, source: Any) -> tuple[set[str] | None, set[str] | None]:
         """Without ``load_col``, features of users and items stay unread: no supported model uses them."""

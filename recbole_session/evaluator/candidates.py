@@ -17,6 +17,7 @@ from recbole_session.data.sequences import UserSequences
 from recbole_session.errors import InputError
 
 Ints = NDArray[np.int64]
+LARGEST = 10**9  # negatives of all users: 8 GB
 
 
 def build_negatives(
@@ -51,6 +52,12 @@ def build_negatives(
         or None for ``all``.
     """
     history = item_history(sequences, n_items)
+    num_negatives = min(num_negatives, n_items - 1)
+    if num_negatives * sequences.n_users > LARGEST:
+        raise InputError(
+            f"num_negatives is {num_negatives:,} for {sequences.n_users:,} users; allowed: at most "
+            f"{LARGEST // sequences.n_users:,}, or eval_candidates=[all]"
+        )
     negatives: dict[str, Ints | None] = {}
     for entry in entries:
         if entry == "all":

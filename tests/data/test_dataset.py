@@ -125,7 +125,17 @@ HEADER = "user_id:token\titem_id:token\ttimestamp:float"
         ("user_id:token\titem_id:token", [("u", "i")], "has no column 'timestamp'"),
         ("user_id:token\titem_id:token", [("u", "i", 1)], "no column 'timestamp'"),
         (HEADER, [("u", "i", 1, 9)], "line 2 has 4 columns; the header names 3"),
+        (HEADER, [("u", "i", 1), ("u", "j", 2, 9), ("u", "k", 3)], "line 3 has 4 columns; the header names 3"),
+        (HEADER, [("u", "i", 1), ("u", "j", 2), ("u", 3)], "line 4 has 2 columns; the header names 3"),
+        (HEADER, [("u", "i", 1), ("u", 2), ("u", "k", 3, 4)], "line 3 has 2 columns; the header names 3"),
+        (HEADER, [("u", "i", 1), ("",), ("u", "k", 3)], "line 3 has 1 columns; the header names 3"),
+        (HEADER, [("u", "i", 1), ("u", "a\rb", 2)], "line 3 holds '\\r' within a value"),
+        (HEADER, [("u", "i", 1), ("u", "a\0b", 2)], "line 3 holds '\\x00' within a value"),
+        (HEADER, [("u", "i", 1), ("u", "j", "9" * 5000)], "line 3: timestamp is beyond 1e+11"),
         (HEADER, [("u", "i", 1), ("u", "j", "")], "line 3: timestamp is missing"),
+        ("user_id:token\titem_id:token\ttimestamp:token", [("u", "i", 1)], "is of type token; write timestamp:float"),
+        ("user_id:float\titem_id:token\ttimestamp:float", [(1, "i", 1)], "is of type float; write user_id:token"),
+        ("user_id:token\tuser_id:token\ttimestamp:float", [("u", "i", 1)], "column 'user_id' is there twice"),
         (HEADER, [("u", "i", 1), ("u", "j", "soon")], "line 3: timestamp is 'soon'; it must be a number"),
         (HEADER, [("u", "i", 978_300_760_000)], "write seconds, not milliseconds"),
         (HEADER, [], "no rows left"),
@@ -159,6 +169,54 @@ def test_ids_that_pandas_takes_for_missing_are_kept(write_dataset: WriteDataset,
 def test_a_missing_dataset_names_the_command_that_makes_it(build_config: BuildConfig) -> None:
     with pytest.raises(InputError, match="recbole-session convert"):
         SessionDataset(build_config(dataset="ml-1m"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("tail", ["", "\n", "\n\n\n"])
+def test_byte_order_marks_line_ends_and_blank_lines_at_the_end_change_nothing(
+    encoding: str, line_end: str, tail: str, write_dataset: WriteDataset, build_config: BuildConfig
+) -> None:
+    path = write_dataset([("ü", "i", 1), ("ü", " j", 2), ("ü", "k ", 3)])
+    text = path.read_text(encoding="utf-8").rstrip("\n") + tail
+    path.write_bytes(text.replace("\n", line_end).encode(encoding))
+    keys = {} if encoding.startswith("utf-8") else {"encoding": encoding}
+    view = build_views(build_config(**keys))["test"]
+    assert view.id2token("item_id", view.sequences.items.numpy()).tolist() == ["i", " j", "k "]
+    assert view.id2token("user_id", [1]).tolist() == ["ü"]
+
+
+def test_a_file_in_another_encoding_is_refused(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
+    path = write_dataset([("u", "i", 1)])
+    path.write_bytes(path.read_bytes() + b"\xff\xfe\t1\t2\n")
+    with pytest.raises(InputError, match="cannot be read: not utf-8-sig text"):
+        SessionDataset(build_config())
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"unload_col": {"inter": ["item_id"]}}, "unload_col names 'item_id', which is needed"),
+        ({"unload_col": {"inter": ["price"]}}, "has no column 'price'"),
+        ({"val_interval": {"price": "[1,2]"}}, "has no column 'price'"),
+        ({"val_interval": {"timestamp": ["1"]}}, "val_interval of 'timestamp' is ['1']; allowed: an interval such as"),
+        ({"val_interval": {"item_id": "[1,2]"}}, "val_interval of 'item_id' is '[1,2]'; allowed: a list of tokens"),
+    ],
+)
+def test_keys_that_do_not_fit_the_columns_are_one_sentence(
+    keys: dict[str, object], words: str, write_dataset: WriteDataset, build_config: BuildConfig
+) -> None:
+    write_dataset([("u", "i", 1), ("u", "j", 2), ("u", "k", 3)])
+    with pytest.raises(InputError) as error:
+        SessionDataset(build_config(**keys))
+    assert words in str(error.value)
+
+
+def test_rows_are_chosen_by_the_values_of_any_column(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
+    header = "user_id:token\titem_id:token\ttimestamp:float\tprice:float"
+    write_dataset([("u", item, place, place) for place, item in enumerate("abcdef")], header=header)
+    dataset = SessionDataset(build_config(val_interval={"price": "(0,4]", "item_id": ["a", "b", "d", "e"]}))
+    assert dataset.id2token("item_id", dataset.inter_feat["item_id"].to_numpy()).tolist() == ["b", "d", "e"]
 
 
 def test_unknown_load_col_is_refused(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
