@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "recbole_session"
-SUPPORT = ("errors", "files", "interrupts", "compat", "distributed")
+SUPPORT = ("errors", "files", "interrupts", "live", "compat", "distributed")
 ROOMS = ("config", "converters", "data", "model", "evaluator", "run", "compare", "tune", "report", "inference")
 ORDER = (*SUPPORT, *ROOMS, "commands", "cli")
 EXCEPTIONS = {"distributed.py": {"model"}}  # to be mended

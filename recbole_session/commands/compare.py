@@ -52,11 +52,11 @@ def run(arguments: argparse.Namespace) -> None:
     check_names(keys, _OPTIONS, arguments.dataset)
     prepared = comparing.prepare(_plan(arguments), arguments.dataset, config_files, keys)
     command = shlex.join(["recbole-session", *arguments.argv])
-    comparison = comparing.compare(prepared, arguments.workers, not arguments.no_context, _tell, command)
+    comparison = comparing.compare(prepared, arguments.workers, not arguments.no_context, command)
     written = write_report(comparison, prepared.folder, read_yaml_file(prepared.folder / "comparison.yaml"))
     for (name, seed), reason in comparison.failures.items():
-        _tell(f"FAILED: {name}, seed {seed}: {reason} (log: {prepared.folder / 'failures.log'})")
-    _tell(f"{prepared.folder}: {', '.join(sorted(path.name for path in written))}")
+        print(f"FAILED: {name}, seed {seed}: {reason} (log: {prepared.folder / 'failures.log'})")
+    print(f"{prepared.folder}: {', '.join(sorted(path.name for path in written))}")
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
@@ -81,7 +81,3 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 def split_files(value: Any) -> list[str]:
     """Paths of ``--config_files``, which are separated by blanks."""
     return str(value).split()
-
-
-def _tell(line: str) -> None:
-    print(line, flush=True)

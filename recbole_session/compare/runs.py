@@ -54,13 +54,14 @@ def read_comparison(folder: Path) -> Comparison:
     Parameters
     ----------
     folder : Path
-        With ``comparison.yaml`` (the plan, see docs/compare.md) and ``runs.json`` (a list of ``{"row", "seed"}`` with
-        either ``"folder"``, of the run, relative to this one and null before it is made, or ``"failure"``).
+        With ``comparison.yaml`` (the plan, see docs/compare.md) and ``runs.json``: a list of mappings with ``row``,
+        ``seed``, ``dataset_checksum``, and either ``folder`` (of the run, relative to this one; null before it is
+        made) or ``failure``.
 
     Raises
     ------
     InputError
-        If a file is missing or damaged.
+        If a file is missing or damaged, or a run used other data than the comparison.
     """
     plan = read_yaml_file(folder / "comparison.yaml")
     path = folder / "runs.json"
@@ -69,7 +70,7 @@ def read_comparison(folder: Path) -> Comparison:
         for entry in json.loads(path.read_text(encoding="utf-8")):
             place = folder / entry["folder"] if entry.get("folder") else None
             if place is not None and (place / "result.json").is_file():
-                finished.append(Run(place, entry["row"]))
+                finished.append(_read_run(place, entry))
             elif "failure" in entry:
                 failures[entry["row"], entry["seed"]] = str(entry["failure"])
         sweep = plan.get("sweep")
@@ -83,6 +84,8 @@ def read_comparison(folder: Path) -> Comparison:
             sweep_key=sweep,
             sweep_values={row["name"]: row[sweep] for row in plan["runs"] if sweep in row},
         )
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {error.strerror}; name the folder of a comparison, or run folders"
@@ -92,3 +95,16 @@ def read_comparison(folder: Path) -> Comparison:
         raise InputError(
             f"{folder} holds no whole comparison ({reason}); run `recbole-session compare` again"
         ) from error
+
+
+def _read_run(folder: Path, entry: Mapping[str, str]) -> Run:
+    """Open a finished run, and refuse one that was made with other data than the comparison."""
+    run = Run(folder, entry["row"])
+    found = run.result["dataset_checksum"]
+    expected = entry.get("dataset_checksum", found)
+    if found != expected:
+        raise InputError(
+            f"{folder} was made with other data than the comparison (dataset_checksum is {found[:12]}, and "
+            f"{expected[:12]} in runs.json); run `recbole-session compare` again"
+        )
+    return run

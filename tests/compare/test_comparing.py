@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from recbole_session.cli import main
+from recbole_session.compare.runs import read_comparison
+from recbole_session.errors import InputError
 from recbole_session.run.training import run_session
 from tests.compare.comparisons import (
     PLAN,
@@ -270,6 +272,18 @@ def test_a_dataset_that_changes_meanwhile_is_not_mixed_in(
     fresh = other_base(tmp_path, "fresh")
     assert main(arguments(fresh)) == 0
     assert read_table(fresh) == table
+
+
+def test_a_run_of_other_data_is_not_reported(tmp_path: Path) -> None:
+    """A run folder that was exchanged since runs.json was written."""
+    assert main(arguments(tmp_path, "--seeds=1")) == 0
+    comparison = tmp_path / "saved/toy/comparison-mine"
+    assert [run.seed for run in read_comparison(comparison).runs] == [2020, 2020]
+    result = json.loads((run_folders(tmp_path)[0] / "result.json").read_text())
+    result["dataset_checksum"] = "0" * 64
+    (run_folders(tmp_path)[0] / "result.json").write_text(json.dumps(result))
+    with pytest.raises(InputError, match=r"was made with other data than the comparison \(dataset_checksum is 000000"):
+        read_comparison(comparison)
 
 
 def test_the_written_plan_is_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,52 @@
+"""A live view of work in progress in a terminal, and plain lines everywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+Rows = Sequence[Sequence[str]]
+
+
+@contextmanager
+def live_table(columns: Sequence[str], rows: Callable[[], tuple[Rows, str]]) -> Iterator[Callable[[str], None]]:
+    """Keep a table at the bottom of the terminal while the block runs.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Headings.
+    rows : callable
+        Returns the cells of the table and a line below it. It is called twice a second, in a thread of its own.
+
+    Yields
+    ------
+    callable
+        Prints a line, above the table. Where standard output is not a terminal, it is all that is printed.
+    """
+    if not sys.stdout.isatty():
+        yield lambda line: print(line, flush=True)
+        return
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    def draw() -> Group:
+        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+        cells, line = rows()
+        for each in cells:
+            table.add_row(*map(Text, each))
+        return Group(table, Text(line, style="dim"))
+
+    console = Console()
+    with Live(get_renderable=draw, console=console, refresh_per_second=2, transient=True):
+        yield lambda line: console.print(Text(line), soft_wrap=True)
+
+
+def in_words(seconds: float) -> str:
+    """Write a duration as people say it: seconds, minutes or hours."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
