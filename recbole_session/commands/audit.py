@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Audit one run after the other and print a table for each."""
+    from recbole_session.live import in_words, live_table
     from recbole_session.run.audit import audit_run
     from recbole_session.run.folder import CONTEXT_FILE
 
-    for place, folder in enumerate(arguments.run_folders):
-        audit_run(folder, arguments.data_path)
-        content = json.loads((folder / CONTEXT_FILE).read_text(encoding="utf-8"))
-        print(("\n" if place else "") + format_audit(str(folder), content))
+    folders, start = arguments.run_folders, time.monotonic()
+    ended: list[float] = []  # when, for each of the first folders
+
+    def describe() -> tuple[list[tuple[str, str]], str]:
+        elapsed = time.monotonic() - start
+        states = ["done"] * len(ended) + [f"evaluated for {in_words(elapsed - (ended or [0.0])[-1])}"]
+        states += [""] * len(folders)
+        left = f", about {in_words(ended[-1] / len(ended) * len(folders) - elapsed)} left" if ended else ""
+        return list(zip(map(str, folders), states, strict=False)), f"{len(ended)} of {len(folders)} runs audited{left}"
+
+    with live_table(("run", "audit"), describe) as tell:
+        for folder in folders:
+            audit_run(folder, arguments.data_path)
+            content = json.loads((folder / CONTEXT_FILE).read_text(encoding="utf-8"))
+            tell(("\n" if ended else "") + format_audit(str(folder), content))
+            ended.append(time.monotonic() - start)
 
 
 def format_audit(name: str, content: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from recbole_session.interrupts import Interrupted
 if TYPE_CHECKING:
     import optuna
 
-    from recbole_session.tune.tuning import Search
+    from recbole_session.tune.search_space import Search
 
 HELP = "search hyper-parameters on validation: the paper's grid, or a space of your own"
 TAKES_KEYS = True
@@ -58,9 +58,9 @@ def run(arguments: argparse.Namespace) -> None:
     storage = arguments.storage or str(folder / "study.db")
     study = tuning.open_study(search, storage)
     folder.mkdir(parents=True, exist_ok=True)
-    _tell(f"{storage}: {len(study.trials)} trials are there already; searching {', '.join(search.space)}")
+    print(f"{storage}: {len(study.trials)} trials are there already; searching {', '.join(search.space)}", flush=True)
     try:
-        tuning.tune(study, search, arguments.trials, arguments.timeout, _tell)
+        tuning.tune(study, search, arguments.trials, arguments.timeout)
     except Interrupted as signal:
         _write(study, search, folder, config_files, keys)
         command = shlex.join(["recbole-session", *arguments.argv])
@@ -73,8 +73,7 @@ def _search(arguments: argparse.Namespace, config_files: list[str], keys: Mappin
     from recbole_session.compare.resolving import check_names
     from recbole_session.config.session_config import SessionConfig
     from recbole_session.config.values import deep_merge, read_yaml_file
-    from recbole_session.tune.search_space import PAPER_SPACE, check_space, grid_of, read_space
-    from recbole_session.tune.tuning import Search
+    from recbole_session.tune.search_space import PAPER_SPACE, Search, check_space, grid_of, read_space
 
     check_names(keys, _OPTIONS, arguments.dataset)
     shared: dict[str, Any] = {}
@@ -98,13 +97,9 @@ def _write(study: optuna.Study, search: Search, folder: Path, config_files: list
     written = [write_trials(study, search, folder), write_best(study, search, folder, config_files, keys)]
     shares = importances(study)
     if shares:
-        _tell(f"importance: {', '.join(f'{key} {share:.2f}' for key, share in shares.items())}")
+        print(f"importance: {', '.join(f'{key} {share:.2f}' for key, share in shares.items())}")
         picture = draw_importances(study, search.metric, folder)
         written.append(picture)
         if picture is None:
-            _tell('importance.png was left out; pip install "recbole-session[plot]" for it')
-    _tell(f"{folder}: {', '.join(path.name for path in written if path is not None)}")
-
-
-def _tell(line: str) -> None:
-    print(line, flush=True)
+            print('importance.png was left out; pip install "recbole-session[plot]" for it')
+    print(f"{folder}: {', '.join(path.name for path in written if path is not None)}")

@@ -105,6 +105,7 @@ def compare(prepared: Preparation, n_workers: int = 1, audit: bool = True, comma
     todo = [run for run in runs if not run.is_finished or (audit and not is_audited(run.folder or Path()))]
     print(f"{len(prepared.rows)} rows, {len(prepared.plan.seeds)} seeds: {_summary(runs, todo)}", flush=True)
     if min(n_workers, len(todo)) > 1:
+        print("measuring how much memory a run takes", flush=True)
         check_memory(min(n_workers, len(todo)), [(row.dataset, row.keys) for row in prepared.rows])
     write_plan(prepared)
     try:

@@ -87,12 +87,14 @@ def make_run(dataset: str, keys: Mapping[str, Any], folder: Path, audit: bool) -
     """
     with claimed(folder, wait=True):  # another process may be running in it
         pass
-    if not (folder / RESULT_FILE).is_file():
-        SessionTrainer.validation_hook = _write_progress  # type: ignore[assignment]  # a method from here on
-        run_session(None, dataset, config_dict=keys, resume=folder)
+    SessionTrainer.validation_hook = _write_progress  # type: ignore[assignment]  # which makes it a method
+    try:
+        if not (folder / RESULT_FILE).is_file():
+            run_session(None, dataset, config_dict=keys, resume=folder)
+        if audit:
+            audit_run(folder)  # does nothing where it is done already
+    finally:
         (folder / _PROGRESS_FILE).unlink(missing_ok=True)
-    if audit:
-        audit_run(folder)  # does nothing where it is done already
 
 
 def _write_progress(trainer: SessionTrainer, epochs_run: int, score: float) -> None:

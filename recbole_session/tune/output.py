@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 
 from recbole_session.config.values import dump_yaml
 from recbole_session.files import replacing
-from recbole_session.tune.search_space import decode
-from recbole_session.tune.tuning import Search, best_trial, repetitions
+from recbole_session.tune.search_space import Search, decode
+from recbole_session.tune.view import best_trial, repetitions
 
 _MIN_FOR_IMPORTANCE = 4  # trials that ran to their end
 

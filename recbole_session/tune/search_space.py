@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,34 @@ _NOT_SEARCHED = {
 _FEATURE_OF = {"max_session_segments": "SSE", "temporal_dim": "TSA"}
 
 Space = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and on what.
+
+    Attributes
+    ----------
+    dataset : str
+    keys : Mapping
+        Keys that all trials share, with ``model``.
+    config : SessionConfig
+        Of these keys.
+    space : Space
+    sampler : str
+        ``tpe`` or ``grid``.
+    """
+
+    dataset: str
+    keys: Mapping[str, Any]
+    config: SessionConfig
+    space: Space
+    sampler: str
+
+    @property
+    def metric(self) -> str:
+        """What is maximised, in words."""
+        return f"{str(self.config['valid_metric']).lower()} ({Path(self.config['valid_candidates']).stem}, validation)"
 
 
 def encode(choices: list[Any]) -> dict[Any, Any]:

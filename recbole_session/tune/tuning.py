@@ -7,24 +7,22 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_session.compare.resolving import read_data
 from recbole_session.compare.reuse import identity
-from recbole_session.config.session_config import SessionConfig
 from recbole_session.errors import InputError
 from recbole_session.interrupts import Interrupted, signals_raise
-from recbole_session.tune.search_space import Space, decode, grid_of, suggest
-from recbole_session.tune.trial import TrialResult, run_trial
+from recbole_session.live import live_table
+from recbole_session.tune.search_space import Search, grid_of, suggest
+from recbole_session.tune.trial import run_trial
+from recbole_session.tune.view import COLUMNS, count_trials, describe_search, describe_trial
 
 try:
     import fcntl
@@ -38,34 +36,6 @@ _ERRORS = (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError, Run
 
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats, of Optuna 2.9
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-@dataclass(frozen=True)
-class Search:
-    """What is searched, and on what.
-
-    Attributes
-    ----------
-    dataset : str
-    keys : Mapping
-        Keys that all trials share, with ``model``.
-    config : SessionConfig
-        Of these keys.
-    space : Space
-    sampler : str
-        ``tpe`` or ``grid``.
-    """
-
-    dataset: str
-    keys: Mapping[str, Any]
-    config: SessionConfig
-    space: Space
-    sampler: str
-
-    @property
-    def metric(self) -> str:
-        """What is maximised, in words."""
-        return f"{str(self.config['valid_metric']).lower()} ({Path(self.config['valid_candidates']).stem}, validation)"
 
 
 def open_study(search: Search, storage: str) -> optuna.Study:
@@ -147,14 +117,8 @@ def _difference(theirs: str, ours: str) -> str:
     return f"{key} was {there.get(key)!r} and is {here.get(key)!r}"
 
 
-def tune(
-    study: optuna.Study,
-    search: Search,
-    n_trials: int,
-    timeout: float | None = None,
-    tell: Callable[[str], None] = print,
-) -> None:
-    """Add trials until the study, with those of other processes, has ``n_trials``.
+def tune(study: optuna.Study, search: Search, n_trials: int, timeout: float | None = None) -> None:
+    """Add trials until the study, with those of other processes, has ``n_trials``; standard output shows the progress.
 
     Parameters
     ----------
@@ -165,8 +129,6 @@ def tune(
         Finished, pruned and failed ones, and those in progress, count; of a grid there are no more than it has.
     timeout : float, optional
         Seconds after which this process begins no further trial.
-    tell : callable
-        Takes a line of progress.
 
     Raises
     ------
@@ -180,14 +142,16 @@ def tune(
         n_trials = min(n_trials, math.prod(map(len, grid.values())))
         study.sampler = optuna.samplers.GridSampler(grid, seed=search.config["seed"])
 
-    def note(study: optuna.Study, trial: FrozenTrial) -> None:
-        tell(f"[{sum(_count(study))}/{n_trials}] {_describe(study, trial, search)}")
-
     start = time.monotonic()
     try:
-        with signals_raise():
+        with signals_raise(), live_table(COLUMNS, lambda: describe_search(study, search, n_trials)) as tell:
             while _has_room(study, n_trials) and (timeout is None or time.monotonic() - start < timeout):
-                study.optimize(lambda trial: _run(study, trial, search), 1, catch=(InputError,), callbacks=[note])
+                study.optimize(
+                    lambda trial: _run(study, trial, search),
+                    n_trials=1,
+                    catch=(InputError,),
+                    callbacks=[lambda study, trial: tell(describe_trial(study, search, n_trials, trial))],
+                )
     except Interrupted as signal:
         message = f"{signal}: finished trials are saved, the one in progress is repeated when the search is resumed"
         raise Interrupted(message, signal.number) from None
@@ -220,51 +184,16 @@ def _run(study: optuna.Study, trial: optuna.Trial, search: Search) -> float:
             raise optuna.TrialPruned
 
     try:
-        result: TrialResult = run_trial(search.dataset, {**search.keys, **keys}, hook)
+        trainer = run_trial(search.dataset, {**search.keys, **keys}, hook)
     except InputError as error:
         trial.set_user_attr("failure", str(error))
         raise
     except Interrupted:
         RetryHeartbeatStaleTrialCallback()(study, study.trials[trial.number])
         raise
-    trial.set_user_attr("epoch", result.epoch)
-    trial.set_user_attr("epochs_run", result.epochs_run)
-    return result.score
-
-
-def _describe(study: optuna.Study, trial: FrozenTrial, search: Search) -> str:
-    """Say how a trial ended."""
-    words = {
-        TrialState.COMPLETE: lambda: f"{search.metric} {trial.value:.4f}",
-        TrialState.PRUNED: lambda: f"pruned after {trial.user_attrs['epochs_run']} epochs",
-        TrialState.FAIL: lambda: f"FAILED, {trial.user_attrs['failure']}",
-    }[trial.state]()
-    seconds = trial.duration.total_seconds() if trial.duration else 0.0
-    keys = ", ".join(f"{key} {value}" for key, value in decode(search.space, trial.params).items())
-    best = best_trial(study)
-    return f"trial {trial.number}: {words} in {seconds:.0f} s; {keys}" + (
-        f"; best {best.value:.4f} of trial {best.number}" if best else ""
-    )
-
-
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the best of the trials that ran to their end, the first of equals; None where there is none."""
-    trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
-    return min(trials, key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)
-
-
-def repetitions(study: optuna.Study) -> dict[int, int]:
-    """Trials that were lost or interrupted, and the trials that repeat them, by number."""
-    history = RetryHeartbeatStaleTrialCallback.retry_history
-    return {lost: trial.number for trial in study.get_trials(deepcopy=False) for lost in history(trial)}
-
-
-def _count(study: optuna.Study) -> tuple[int, int]:
-    """Trials that have ended, without those that are repeated, and trials in progress."""
-    repeated, trials = repetitions(study), study.get_trials(deepcopy=False)
-    n_ended = sum(trial.state.is_finished() and trial.number not in repeated for trial in trials)
-    return n_ended, sum(trial.state == TrialState.RUNNING for trial in trials)
+    trial.set_user_attr("epoch", trainer.best_epoch)
+    trial.set_user_attr("epochs_run", trainer.epochs_run)
+    return float(trainer.best_valid_score)
 
 
 def _has_room(study: optuna.Study, n_trials: int) -> bool:
@@ -272,7 +201,7 @@ def _has_room(study: optuna.Study, n_trials: int) -> bool:
     end = time.monotonic() + GRACE_SECONDS + 2 * HEARTBEAT_SECONDS
     while True:
         optuna.storages.fail_stale_trials(study)
-        n_ended, n_running = _count(study)
+        n_ended, n_running = count_trials(study)
         if n_ended + n_running < n_trials:
             return True
         if n_ended >= n_trials or time.monotonic() > end:

@@ -8,8 +8,10 @@ import sqlite3
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from recbole_session.data.splits import SPLITS  # noqa: E402
 from recbole_session.run.trainer import SessionTrainer  # noqa: E402
 from recbole_session.run.training import run_session  # noqa: E402
 from recbole_session.tune import tuning  # noqa: E402
+from recbole_session.tune.search_space import Search  # noqa: E402
 from tests.conftest import DAY, WriteDataset, random_rows  # noqa: E402
 from tests.processes import CONTEXT, keys_of  # noqa: E402
 
@@ -179,24 +182,25 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path: Path, capsys:
     assert "FAILED, hidden_size is 3 and n_heads" in capsys.readouterr().out
 
 
-def test_hopeless_trials_are_pruned(tmp_path: Path) -> None:
+def test_hopeless_trials_are_pruned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a learning rate of nothing a model stays where it began."""
     search_keys = fixed_keys(tmp_path, epochs=6)
     config = SessionConfig("SessionBERT4Rec", "toy", config_dict=search_keys)
-    search = tuning.Search("toy", {**search_keys, "model": "SessionBERT4Rec"}, config, {"learning_rate": [0.1]}, "tpe")
+    search = Search("toy", {**search_keys, "model": "SessionBERT4Rec"}, config, {"learning_rate": [0.1]}, "tpe")
     study = tuning.open_study(search, str(tmp_path / "study"))
     scores = iter([0.5] * 5 + [0.1, 0.6])
 
-    def scripted(dataset: str, keys: object, hook: object) -> tuning.TrialResult:
+    def scripted(dataset: str, keys: object, hook: Callable[[int, float], None]) -> SimpleNamespace:
         score = next(scores)
         for epoch in range(1, 7):
             hook(epoch, score)
-        return tuning.TrialResult(score, 5, 6)
+        return SimpleNamespace(best_valid_score=score, best_epoch=5, epochs_run=6)
 
-    lines: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning, "run_trial", scripted)
-        tuning.tune(study, search, 7, tell=lines.append)
+    monkeypatch.setattr(tuning, "run_trial", scripted)
+    tuning.tune(study, search, 7)
+    lines = capsys.readouterr().out.splitlines()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 5 + ["PRUNED", "COMPLETE"]
     assert "trial 5: pruned after 1 epochs" in lines[5]
     assert "best 0.6000 of trial 6" in lines[6]
