@@ -111,9 +111,14 @@ def compare(prepared: Preparation, n_workers: int = 1, audit: bool = True, comma
     try:
         with signals_raise(), live_table(COLUMNS, lambda: describe_runs(runs, todo, n_workers)) as tell:
             _make(prepared, runs, todo, n_workers, audit, tell)
+        write_runs(prepared, runs)
     except Interrupted as signal:
         raise Interrupted(f"{signal}: what was computed is saved; resume with: {command}", signal.number) from None
-    write_runs(prepared, runs)
+    except OSError as error:
+        raise InputError(
+            f"{prepared.folder} cannot be written to: {error.strerror}; what was computed is saved, so make room and "
+            "start the same command again"
+        ) from error
     if not any(run.is_finished for run in runs):
         raise InputError(f"no run succeeded, so there is no table; the first, {runs[0]}, failed: {runs[0].failure}")
     return read_comparison(prepared.folder)

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
+from filelock import FileLock
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_session.compare.resolving import read_data
 from recbole_session.compare.reuse import identity
+from recbole_session.config.session_config import SessionConfig
 from recbole_session.errors import InputError
 from recbole_session.interrupts import Interrupted, signals_raise
 from recbole_session.live import live_table
+from recbole_session.run.build import build
+from recbole_session.run.trainer import SessionTrainer
 from recbole_session.tune.search_space import Search, grid_of, suggest
-from recbole_session.tune.trial import run_trial
 from recbole_session.tune.view import COLUMNS, count_trials, describe_search, describe_trial
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 # A trial whose process gives no sign of life for so long is repeated.
 HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60
@@ -91,14 +91,8 @@ def _sole_opener(storage: str) -> Iterator[str]:
         return
     path = Path(storage).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY) if fcntl is not None else None
-    try:
-        if folder is not None:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+    with FileLock(f"{path}.lock"):  # which the system lifts when a process dies
         yield f"sqlite:///{path}"
-    finally:
-        if folder is not None:
-            os.close(folder)
 
 
 def _first_line(error: Exception) -> str:
@@ -184,7 +178,7 @@ def _run(study: optuna.Study, trial: optuna.Trial, search: Search) -> float:
             raise optuna.TrialPruned
 
     try:
-        trainer = run_trial(search.dataset, {**search.keys, **keys}, hook)
+        trainer = train(search.dataset, {**search.keys, **keys}, hook)
     except InputError as error:
         trial.set_user_attr("failure", str(error))
         raise
@@ -207,3 +201,35 @@ def _has_room(study: optuna.Study, n_trials: int) -> bool:
         if n_ended >= n_trials or time.monotonic() > end:
             return False
         time.sleep(1)
+
+
+def train(dataset: str, keys: Mapping[str, Any], hook: Callable[[int, float], None] | None = None) -> SessionTrainer:
+    """Train as `run_session` does, to the same bits, and stop before the test split.
+
+    Parameters
+    ----------
+    dataset : str
+    keys : Mapping
+        With ``model``.
+    hook : callable
+        See `SessionTrainer.validation_hook`.
+
+    Returns
+    -------
+    SessionTrainer
+        Its ``best_valid_score`` is the best value of ``valid_metric`` among ``valid_candidates``.
+
+    Raises
+    ------
+    InputError
+        As `run_session`; also if the dataset has no user to validate on.
+    """
+    config = SessionConfig(None, dataset, config_dict=keys)
+    parts = build(config)
+    if not parts.valid:
+        raise InputError(f"dataset {dataset!r} has no user with four interactions, so there is nothing to tune on")
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = parts.trainer(Path(folder))
+        trainer.validation_hook = hook
+        trainer.fit(parts.train, parts.valid, show_progress=config["show_progress"] and sys.stderr.isatty())
+    return trainer

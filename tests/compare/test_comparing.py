@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -88,6 +89,31 @@ def test_killed_and_started_again_gives_the_same_table(
     assert read_tables(killed) == whole
     assert len(run_folders(killed)) == 4  # the run that was killed went on in its folder
     assert all(folder.joinpath("config.yaml").stat().st_mtime_ns == time_ for folder, time_ in before.items())
+
+
+def test_kills_at_any_moment_lose_nothing_and_leave_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers, whose parent is killed again and again; ``RECBOLE_SESSION_KILLS=20`` for a long test."""
+    keys = {"epochs": 40, "stopping_step": 40, "eval_step": 1}
+    assert main(arguments(tmp_path, **keys)) == 0
+    killed = other_base(tmp_path, "killed")
+    argv, draw = arguments(killed, "--workers=2", **keys), random.Random(0)
+    for number in range(int(os.environ.get("RECBOLE_SESSION_KILLS", "3"))):
+        process = CONTEXT.Process(target=_compare, args=(argv, killed / f"log{number}"))
+        process.start()
+        begun = killed / "saved/toy/comparison-mine/comparison.yaml"  # written by every start, when the runs begin
+        before = begun.stat().st_mtime_ns if begun.exists() else 0
+        while process.is_alive() and not (begun.exists() and begun.stat().st_mtime_ns > before):
+            time.sleep(0.01)
+        process.join(draw.uniform(0.0, 2.0))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    assert main(argv) == 0
+    assert read_table(killed) == read_table(tmp_path)
+    left = {path.name for folder in run_folders(killed) for path in folder.iterdir()}
+    assert left == {path.name for folder in run_folders(tmp_path) for path in folder.iterdir()}
 
 
 def test_a_signal_saves_and_tells_the_command_to_go_on(tmp_path: Path) -> None:

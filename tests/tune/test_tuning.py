@@ -198,7 +198,7 @@ def test_hopeless_trials_are_pruned(
             hook(epoch, score)
         return SimpleNamespace(best_valid_score=score, best_epoch=5, epochs_run=6)
 
-    monkeypatch.setattr(tuning, "run_trial", scripted)
+    monkeypatch.setattr(tuning, "train", scripted)
     tuning.tune(study, search, 7)
     lines = capsys.readouterr().out.splitlines()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 5 + ["PRUNED", "COMPLETE"]
