@@ -95,7 +95,7 @@ def test_kills_at_any_moment_lose_nothing_and_leave_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two workers, whose parent is killed again and again; ``RECBOLE_SESSION_KILLS=20`` for a long test."""
-    keys = {"epochs": 40, "stopping_step": 40, "eval_step": 1}
+    keys = {"epochs": 8, "eval_step": 1}
     assert main(arguments(tmp_path, **keys)) == 0
     killed = other_base(tmp_path, "killed")
     argv, draw = arguments(killed, "--workers=2", **keys), random.Random(0)
