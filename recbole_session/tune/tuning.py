@@ -22,7 +22,7 @@ from recbole_session.compare.resolving import read_data
 from recbole_session.compare.reuse import identity
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.errors import InputError
-from recbole_session.interrupts import Interrupted, signals_raise
+from recbole_session.interrupts import Interrupted, signals_noted, stop_if_signalled
 from recbole_session.live import live_table
 from recbole_session.run.build import build
 from recbole_session.run.trainer import SessionTrainer
@@ -138,7 +138,8 @@ def tune(study: optuna.Study, search: Search, n_trials: int, timeout: float | No
 
     start = time.monotonic()
     try:
-        with signals_raise(), live_table(COLUMNS, lambda: describe_search(study, search, n_trials)) as tell:
+        # Noted, so that no transaction is broken off; the trainer looks between two batches.
+        with signals_noted(), live_table(COLUMNS, lambda: describe_search(study, search, n_trials)) as tell:
             while _has_room(study, n_trials) and (timeout is None or time.monotonic() - start < timeout):
                 study.optimize(
                     lambda trial: _run(study, trial, search),
@@ -200,6 +201,7 @@ def _has_room(study: optuna.Study, n_trials: int) -> bool:
             return True
         if n_ended >= n_trials or time.monotonic() > end:
             return False
+        stop_if_signalled()
         time.sleep(1)
 
 
