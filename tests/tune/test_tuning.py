@@ -283,12 +283,12 @@ def states(base: Path) -> list[str]:
 def test_a_trial_that_was_stopped_is_repeated(
     number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    argv = arguments(tmp_path, "--trials=3", epochs=30, stopping_step=30)
+    argv = arguments(tmp_path, "--trials=3", epochs=20, stopping_step=20)
     process = CONTEXT.Process(target=_tune, args=(argv, tmp_path / "log"))
     process.start()
     while states(tmp_path)[1:] != ["RUNNING with 3"]:
         assert process.is_alive(), (tmp_path / "log").read_text()
-        time.sleep(0.01)
+        time.sleep(0.1)
     os.kill(process.pid, number)
     process.join()
     assert process.exitcode == code, (tmp_path / "log").read_text()
