@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--baseline", help="row that the others are tested against (default: the comparison's, or SessionBERT4Rec [])"
     )
     parser.add_argument("--data_path", type=Path, help="folder of the dataset's folder (default: the runs')")
+    parser.add_argument(
+        "--safe_csv", action="store_true", help="write ' before texts that a spreadsheet would take for formulas"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -52,6 +55,6 @@ def run(arguments: argparse.Namespace) -> None:
     output = arguments.output or (comparisons[0] if comparisons else Path("report"))
     if output.exists() and not output.is_dir():
         raise InputError(f"output is {output}, which is a file; name a folder")
-    written = write_report(comparison, output, settings, arguments.data_path)
+    written = write_report(comparison, output, settings, arguments.data_path, arguments.safe_csv)
     print((output / "table.md").read_text(encoding="utf-8"))
     print(f"{output}: {', '.join(path.name for path in written)}")

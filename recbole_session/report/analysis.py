@@ -50,7 +50,7 @@ class Analysis:
 
     @cached_property
     def whole(self) -> pd.DataFrame:
-        """Lines of all users, as tested."""
+        """Lines of all targets, as tested."""
         return self.table[(self.table["slice"] == "") & (self.table["context"] == "")]
 
     @cached_property
@@ -114,7 +114,7 @@ def analyse(comparison: Comparison, settings: Mapping[str, Any], data_path: Path
         comparison=comparison,
         settings=settings,
         table=tidy_table(comparison, values, facts) if values else empty_table(),
-        n_users=len(values.users) if values else 0,
+        n_users=len(values.weights) if values else 0,
         dataset=dataset,
         no_slices=no_slices,
         common=common,

@@ -28,7 +28,7 @@ from recbole_session.report.headings import (
     metric_title,
     written,
 )
-from recbole_session.report.sentences import describe_candidates
+from recbole_session.report.sentences import describe_candidates, describe_split
 from recbole_session.report.significance import N_RESAMPLES
 from recbole_session.report.slices import FACTS
 from recbole_session.report.tables import metrics_columns
@@ -56,6 +56,7 @@ def html_report(analysis: Analysis, costs: pd.DataFrame, folder: Path) -> str:
         candidates=[
             (name, describe_candidates(name, analysis.common.get("num_negatives", "?"))) for name in candidates
         ],
+        split=describe_split(analysis.common),
         columns=columns,
         spans=[(name, [column[0] for column in columns].count(name)) for name in candidates],
         cells={(line["row"], line["candidates"], line["metric"]): line for line in analysis.whole.to_dict("records")},

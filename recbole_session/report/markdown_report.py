@@ -10,7 +10,7 @@ import yaml
 from recbole_session.compare.row_settings import one_line
 from recbole_session.report.analysis import Analysis
 from recbole_session.report.headings import CONTEXT, DIFFERENCES, column_title, metric_title, signed, written
-from recbole_session.report.sentences import describe_candidates
+from recbole_session.report.sentences import describe_candidates, describe_split
 from recbole_session.report.slices import FACTS
 from recbole_session.report.tables import markdown, markdown_table, metrics_columns, metrics_markdown, wide
 from recbole_session.report.user_values import Column
@@ -50,13 +50,10 @@ def _setting(analysis: Analysis) -> list[str]:
     comparison, common = analysis.comparison, analysis.common
     columns = metrics_columns(analysis.whole)
     sets = "; ".join(
-        f"{_code(name)}: {describe_candidates(name, common.get('num_negatives', '?'))}"
+        f"{_code(name)}: {markdown(describe_candidates(name, common.get('num_negatives', '?')))}"
         for name in dict.fromkeys(name for name, _ in columns)
     )
-    protocol = (
-        "leave one out by time: a user's last interaction is tested, the one before it validates. The target is "
-        f"ranked among {sets}."
-    )
+    protocol = f"{describe_split(common)}. The target is ranked among {sets}."
     facts = {
         "Dataset": markdown(comparison.dataset),
         "Evaluation": protocol if columns else "no run has a result.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -20,6 +21,16 @@ CANDIDATE_SETS = {
 def describe_candidates(name: str, n_negatives: object) -> str:
     """Say in words among which items a target is ranked."""
     return CANDIDATE_SETS.get(name, "a user's own list, and the target").format(n=n_negatives)
+
+
+def describe_split(keys: Mapping[str, Any]) -> str:
+    """Say in words which interactions are tested, from the keys that all rows share."""
+    split = (keys.get("eval_args") or {}).get("split") or {"LS": "valid_and_test"}
+    if "SS" in split:
+        return "by sessions: a user's last session is tested, the one before it validates"
+    if "TS" in split:
+        return "by time: at the same moments for all users, the latest interactions are tested, those before validate"
+    return "leave one out by time: a user's last interaction is tested, the one before it validates"
 
 
 def failures(comparison: Comparison) -> list[tuple[str, str]]:

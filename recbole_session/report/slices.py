@@ -1,4 +1,4 @@
-"""Users that have something in common, so that a report can show where a gain comes from."""
+"""Test targets that have something in common, so that a report can show where a gain comes from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FACTS = {
 
 
 def user_facts(dataset: SessionDataset) -> pd.DataFrame:
-    """Facts of the test split, a row per user.
+    """Facts of the test split, a row per target.
 
     Parameters
     ----------
@@ -39,10 +39,10 @@ def user_facts(dataset: SessionDataset) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by ``user_id`` (raw, sorted): ``item_id`` (raw, the target); ``opens_session`` (bool, True where the
-        target is the first item of a session); ``gap`` (int64, seconds between the last interaction of the history
-        and the target); ``sessions`` and ``items`` (int64, of the history, validation item included); ``popularity``
-        (int64, training rows of all users that hold the target).
+        Indexed by ``user_id`` (raw, sorted; a user's targets by time): ``item_id`` (raw, the target);
+        ``opens_session`` (bool, True where the target is the first item of a session); ``gap`` (int64, seconds between
+        the last interaction of the history and the target); ``sessions`` and ``items`` (int64, of the history,
+        validation included); ``popularity`` (int64, training rows of all users that hold the target).
     """
     sequences = dataset.sequences
     users, ends = dataset.samples["test"]
@@ -62,11 +62,11 @@ def user_facts(dataset: SessionDataset) -> pd.DataFrame:
         },
         index=pd.Index(np.asarray(dataset.id2token(dataset.uid_field, users.numpy()), dtype=object), name="user_id"),
     )
-    return frame.sort_index()
+    return frame.sort_index(kind="stable")
 
 
 def dataset_table(dataset: SessionDataset) -> list[tuple[str, str]]:
-    """Lines of the paper's Table 1 for the rows that the runs were given, and the number of test users."""
+    """Lines of the paper's Table 1 for the rows that the runs were given, and the sizes of the test."""
     sequences = dataset.sequences
     owner = torch.arange(sequences.n_users).repeat_interleave(sequences.lengths)
     data = Interactions(
@@ -75,19 +75,21 @@ def dataset_table(dataset: SessionDataset) -> list[tuple[str, str]]:
         times=sequences.times.numpy(),
         starts=sequences.starts_session().numpy(),
     )
-    n_test = len(dataset.samples["test"][0])
-    return [*table_rows(data), ("#test users", f"{n_test:,}")]
+    users, _ = dataset.samples["test"]
+    n_users, n_targets = len(users.unique()), len(users)
+    sizes = [("#test users", f"{n_users:,}"), ("#test targets", f"{n_targets:,}")]
+    return [*table_rows(data), *sizes[: 1 + (n_targets > n_users)]]
 
 
 def slice_users(facts: pd.DataFrame) -> dict[str, pd.Series]:
-    """Sort the users into slices, fact by fact.
+    """Sort the targets into slices, fact by fact.
 
     Gaps have fixed edges; numbers are cut at their quartiles, and the edges are in the names.
 
     Returns
     -------
     dict of Series
-        By fact: every user's slice, an ordered categorical ``[U]`` without empty categories.
+        By fact: every target's slice, an ordered categorical ``[N]`` without empty categories.
     """
     labels = {
         "opens_session": (np.where(facts["opens_session"], 0, 1), ("first item", "later item")),

@@ -34,8 +34,9 @@ def markdown(text: object) -> str:
 
 
 def latex(text: object) -> str:
-    """Text as LaTeX that shows it as it is."""
-    return printable(text).translate(_LATEX_SPECIAL)
+    """Text as LaTeX that shows it as it is, at the start of a table's line too."""
+    escaped = printable(text).translate(_LATEX_SPECIAL)
+    return "{}" + escaped if escaped.startswith(("[", "*")) else escaped  # else an argument of the \\\\ before it
 
 
 def metrics_columns(whole: pd.DataFrame) -> list[tuple[str, str]]:
@@ -170,13 +171,16 @@ def csv_text(frame: pd.DataFrame, safe: bool = False) -> str:
     ----------
     frame : DataFrame
     safe : bool
-        Whether to write a ``'`` before a text that a spreadsheet would take for a formula (`OWASP, CSV Injection`).
+        Whether to write a ``'`` before every text that a spreadsheet would take for a formula.
     """
     if safe:
-        frame = frame.map(
-            lambda cell: f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t\r\n" and cell else cell
-        )
+        frame = frame.rename(columns=_without_formula).map(_without_formula)
     return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+
+
+def _without_formula(cell: Any) -> Any:
+    """Put a ``'`` before a text that starts as a formula does, see "CSV Injection" at OWASP."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell
 
 
 # ---- costs

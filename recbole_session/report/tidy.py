@@ -1,12 +1,12 @@
 """The tidy table: one long data frame with all statistics of a comparison. Every view of the report reads it by name.
 
-A line is a row of the comparison in one column (candidate set and metric), for all users or a slice of them:
+A line is a row of the comparison in one column (candidate set and metric), for all test targets or a slice of them:
 
 ============================ ==========================================================================================
 column                       content
 ============================ ==========================================================================================
 row, candidates, metric      what was measured
-fact, slice                  the users: ``slices.FACTS`` and a slice of it; both empty for all users
+fact, slice                  the targets: one of ``slices.FACTS`` and a slice of it; both empty for all targets
 context                      empty for the runs as tested; in the audit of the context, of the audited runs alone: what
                              they knew of the next interaction, one of ``CONTEXTS``
 users, seeds                 how many
@@ -24,7 +24,7 @@ verdict                      ``better`` or ``worse`` where every test that could
 place                        1 for the best row of the column, 2 for the second best, as printed; else 0
 ============================ ==========================================================================================
 
-What does not apply is missing. Tests are made for all users, in the context as tested.
+What does not apply is missing. Tests are made for all targets, as tested. The sample is always the users.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def tests_over_users(values: UserValues, baseline: str) -> dict[str, NDArray[Any
 
 def tests_over_seeds(values: UserValues, baseline: str) -> dict[str, NDArray[Any]]:
     """Whether other trainings of the two methods would differ too."""
-    names, theirs, parts = ("p", "error_of_users", "error_of_seeds"), values.by_row[baseline], []
+    names, theirs, parts = ("p", "error_of_users", "error_of_seeds"), values.per_user(baseline), []
     for row in values.others(baseline):
-        ours = values.by_row[row]
-        if min(len(ours), len(theirs), len(values.users)) < 2:
+        ours = values.per_user(row)
+        if min(len(ours), len(theirs), len(values.weights)) < 2:
             parts.append(np.full((3, len(values.columns)), np.nan))
         else:
             test = compare_methods(ours, theirs)
@@ -129,11 +129,11 @@ def tidy_table(comparison: Comparison, values: UserValues, facts: pd.DataFrame |
     parts = [_whole(comparison, values).assign(fact="", slice="", context="")]
     for fact, slices in (slice_users(facts) if facts is not None else {}).items():
         for name in slices.cat.categories:
-            lines = _means(values, comparison.baseline, FEWER_RESAMPLES, (slices == name).to_numpy())
+            lines = _means(values.subset((slices == name).to_numpy()), comparison.baseline, FEWER_RESAMPLES)
             parts.append(lines.assign(fact=fact, slice=name))
     table = pd.concat([*parts, *_contexts(comparison)], ignore_index=True)
     table = table.reindex(columns=list(dict.fromkeys([*CELL, "fact", "slice", "context", "users", *table])))
-    empty = {"fact": "", "slice": "", "context": "", "verdict": "", "place": 0, "users": len(values.users)}
+    empty = {"fact": "", "slice": "", "context": "", "verdict": "", "place": 0, "users": len(values.weights)}
     return table.fillna(empty).astype({"place": int, "users": int, "seeds": "Int64"})
 
 
@@ -175,17 +175,16 @@ def _cells(rows: Iterable[str], values: UserValues) -> pd.MultiIndex:
     return pd.MultiIndex.from_tuples(cells, names=CELL) if cells else pd.MultiIndex.from_arrays([[]] * 3, names=CELL)
 
 
-def _means(
-    values: UserValues, baseline: str, n_resamples: int, members: NDArray[np.bool_] | None = None
-) -> pd.DataFrame:
-    """Means of all users or of ``members``, and differences from the baseline; with intervals from two users on."""
+def _means(values: UserValues, baseline: str, n_resamples: int) -> pd.DataFrame:
+    """Means of every row, and differences from the baseline, with intervals where there are two users or more."""
     rows = list(values.by_row)
     means = np.concatenate([values.mean_of(row) for row in rows], axis=1)  # [U, rows * C]
     both = np.concatenate((means, values.differences(baseline)), axis=1)  # resampled alike
-    both = both if members is None else both[members]
     content = pd.DataFrame({"mean": both.mean(axis=0), "ci_low": np.nan, "ci_high": np.nan})
     if len(both) > 1:
-        content["ci_low"], content["ci_high"] = percentile_interval(bootstrap_means(both, n_resamples))
+        # A resample of users has its own number of targets to divide by.
+        resampled = bootstrap_means(np.column_stack((both, values.weights)), n_resamples)
+        content["ci_low"], content["ci_high"] = percentile_interval(resampled[:, :-1] / resampled[:, -1:])
     own, difference = content[: means.shape[1]], content[means.shape[1] :]
     own = own.set_index(_cells(rows, values))
     difference = difference.set_index(_cells(values.others(baseline), values))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from recbole_session.compare.runs import Comparison
 from recbole_session.errors import InputError
@@ -20,16 +22,17 @@ Column = tuple[str, str]  # candidate set and metric, e.g. ("random", "ndcg@10")
 
 @dataclass(frozen=True)
 class UserValues:
-    """Metric values per user.
+    """Metric values of every test target, by user.
 
     Attributes
     ----------
     users, items : tuple of str
-        Raw ids of the test users and of their targets, ``[U]``.
+        Raw ids of the users and of their targets, ``[N]``; ordered by user, each user's targets by time. Leave one out
+        has one target per user, other splits have several.
     columns : tuple of Column
-        Those whose metric is a mean over users.
+        Those whose metric is a mean over targets.
     by_row : dict
-        By row: float64 ``[S, U, C]``, a matrix per seed. Rows without results are missing.
+        By row: float64 ``[S, N, C]``, a matrix per seed. Rows without results are missing.
     """
 
     users: tuple[str, ...]
@@ -37,9 +40,31 @@ class UserValues:
     columns: tuple[Column, ...]
     by_row: dict[str, Floats]
 
+    @cached_property
+    def weights(self) -> Floats:
+        """Share of the targets that are a user's, times the number of users: float64 ``[U]``, of mean 1."""
+        counts = np.diff(np.append(self._first, len(self.users)))
+        return counts * (len(counts) / len(self.users))
+
+    @cached_property
+    def _first(self) -> NDArray[np.int64]:
+        """Place of each user's first target, ``[U]``."""
+        users = np.array(self.users, dtype=object)
+        return np.flatnonzero(np.append(True, users[1:] != users[:-1]))
+
+    def subset(self, members: NDArray[np.bool_]) -> UserValues:
+        """Return the values of some targets."""
+        users, items = (tuple(np.array(ids, dtype=object)[members]) for ids in (self.users, self.items))
+        return UserValues(users, items, self.columns, {row: each[:, members] for row, each in self.by_row.items()})
+
+    def per_user(self, row: str) -> Floats:
+        """A row's values by user, float64 ``[S, U, C]``, scaled so that their mean over users is that over targets."""
+        sums = np.add.reduceat(self.by_row[row], self._first, axis=1)
+        return sums * (len(self._first) / len(self.users))
+
     def mean_of(self, row: str) -> Floats:
-        """A row's values averaged over its seeds, float64 ``[U, C]``: every user counts once."""
-        return self.by_row[row].mean(axis=0)
+        """A row's values by user, averaged over its seeds, float64 ``[U, C]``: every user counts once."""
+        return self.per_user(row).mean(axis=0)
 
     def others(self, baseline: str) -> list[str]:
         """Rows to compare with the baseline; none where the baseline has no values."""
@@ -48,7 +73,7 @@ class UserValues:
     def differences(self, baseline: str) -> Floats:
         """Values of the `others` less the baseline's, float64 ``[U, T]``: row by row, each with all columns."""
         rows = [self.mean_of(row) - self.mean_of(baseline) for row in self.others(baseline)]
-        return np.concatenate(rows, axis=1) if rows else np.empty((len(self.users), 0))
+        return np.concatenate(rows, axis=1) if rows else np.empty((len(self._first), 0))
 
 
 def common_columns(runs: Sequence[Run]) -> list[Column]:
@@ -65,7 +90,7 @@ def common_columns(runs: Sequence[Run]) -> list[Column]:
 
 
 def read_user_values(comparison: Comparison, context: str = "told") -> UserValues:
-    """Per-user values of every row and seed, from the ranks of its runs.
+    """Values of every row and seed, from the ranks of its runs.
 
     Parameters
     ----------
@@ -77,8 +102,9 @@ def read_user_values(comparison: Comparison, context: str = "told") -> UserValue
     Raises
     ------
     InputError
-        If two runs differ in their test users, targets or numbers of candidates and cannot be paired.
+        If two runs differ in their data, test users, targets or numbers of candidates and cannot be paired.
     """
+    _check_same_data(comparison.runs)
     columns = [column for column in common_columns(comparison.runs) if is_per_user(column[1])]
     reference = _ordered_ranks(comparison.runs[0], context)
     by_row: dict[str, Floats] = {}
@@ -94,8 +120,20 @@ def read_user_values(comparison: Comparison, context: str = "told") -> UserValue
     return UserValues(tuple(reference.index), tuple(reference["item_id"]), tuple(columns), by_row)
 
 
+def _check_same_data(runs: Sequence[Run]) -> None:
+    """Refuse runs on different versions of the dataset, which the test users alone may not show."""
+    first = runs[0]
+    for run in runs:
+        if run.result["dataset_checksum"] != first.result["dataset_checksum"]:
+            raise InputError(
+                f"{run.folder} and {first.folder} used different versions of dataset {first.result['dataset']!r} "
+                f"(dataset_checksum {run.result['dataset_checksum'][:12]!r} and "
+                f"{first.result['dataset_checksum'][:12]!r}); train one of them again, or leave it out"
+            )
+
+
 def _ordered_ranks(run: Run, context: str) -> pd.DataFrame:
-    return run.ranks(context).set_index("user_id").sort_index()
+    return run.ranks(context).set_index("user_id").sort_index(kind="stable")
 
 
 def _check_pairs(ours: pd.DataFrame, theirs: pd.DataFrame, our_folder: Path, their_folder: Path) -> None:

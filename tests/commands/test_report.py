@@ -47,6 +47,16 @@ def test_the_report_of_a_comparison_is_made_in_its_folder(folder, capsys):
     assert "epochs: 3" in (folder / "report.html").read_text(encoding="utf-8")
 
 
+def test_safe_csv(make_run, tmp_path, capsys):
+    place = tmp_path / "toy" / "comparison-mine"
+    runs = [{"name": name} for name in ("a", "=b")]
+    write_comparison(place, [make_run("a", {"all": [1, 2]}), make_run("=b", {"all": [2, 30]})], runs=runs)
+    for option, name in ((), "=b"), (["--safe_csv"], "'=b"):
+        assert main(["report", str(place), *option]) == 0
+        for file in ("table.csv", "significance.csv", "costs.csv"):
+            assert f"\n{name}," in (place / file).read_text(encoding="utf-8")
+
+
 def test_another_baseline_and_another_folder(folder, tmp_path, capsys):
     assert main(["report", str(folder), "--baseline=b", f"--output={tmp_path / 'out'}"]) == 0
     assert "worse than b" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")

@@ -224,3 +224,17 @@ def test_a_statistic_of_ones_own_is_a_column(make_run, monkeypatch, tmp_path):
     assert "p, Wilcoxon" in (tmp_path / "out" / "report.html").read_text()
     significance = pd.read_csv(tmp_path / "out" / "significance.csv").set_index(["row", "metric"])
     assert significance.loc[("other", "ndcg@10"), "p_wilcoxon"] == 0.125  # four users, all better: 2 / 2**4
+
+
+def test_users_with_several_targets_are_resampled_with_all_of_them(make_run):
+    """The mean over targets of resampled users, computed one resample at a time."""
+    generator = np.random.default_rng(0)
+    users = np.repeat([f"u{number:02}" for number in range(20)], generator.integers(1, 6, 20))
+    hits = generator.random(len(users)) < 0.4
+    run = make_run("base", {"all": np.where(hits, 1, 30)}, users=users.tolist())
+    recall = table_of(compare(run)).loc[("base", "recall@10")]
+    assert (recall["users"], recall["mean"]) == (20, pytest.approx(hits.mean()))
+    sums, counts = (np.array([pick(hits[users == user]) for user in np.unique(users)]) for pick in (np.sum, len))
+    drawn = generator.integers(20, size=(20_000, 20))
+    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), [2.5, 97.5])
+    assert (recall["ci_low"], recall["ci_high"]) == pytest.approx((low, high), abs=0.01)

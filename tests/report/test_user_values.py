@@ -53,6 +53,32 @@ def test_other_numbers_of_candidates_are_refused(make_run):
         read_user_values(compare(base, other))
 
 
+def test_runs_on_different_versions_of_a_dataset_are_refused(make_run):
+    runs = [make_run(name, {"all": [1, 2]}, dataset_checksum=name * 20) for name in ("a", "b")]
+    with pytest.raises(
+        InputError, match=r"different versions of dataset 'toy' \(dataset_checksum 'bbbbbbbbbbbb' and 'a"
+    ):
+        read_user_values(compare(*runs))
+
+
+def test_several_targets_of_a_user_are_one_user(make_run):
+    """User a has three targets, b one: the mean over targets is 3/4, and a's value 3 targets / 4 * 2 users."""
+    users, items = ["a", "b", "a", "a"], ["x", "y", "z", "x"]
+    runs = [make_run("base", {"all": [1, 30, 5, 9]}, users=users, items=items)]
+    for run in runs:
+        ranks = run.folder / "ranks.csv"
+        header, *lines = ranks.read_text().splitlines()
+        ranks.write_text("\n".join([header, *sorted(lines)]) + "\n")
+    values = read_user_values(compare(*runs))
+    assert (len(values.users), len(values.weights)) == (4, 2)
+    assert values.weights.tolist() == [1.5, 0.5]
+    assert values.mean_of("base")[:, 0].tolist() == [1.5, 0.0]
+    assert values.mean_of("base")[:, 0].mean() == 0.75
+    alone = values.subset(np.array([True, False, False, True]))
+    assert (alone.users, alone.weights.tolist()) == (("a", "b"), [1.0, 1.0])
+    assert alone.mean_of("base")[:, 0].tolist() == [1.0, 0.0]
+
+
 def test_missing_ranks_name_their_folder(make_run):
     run = make_run("base", {"all": [1, 2]})
     (run.folder / "ranks.csv").unlink()
