@@ -26,7 +26,11 @@ _FIELD_KEYS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "RATING_FIELD", "
 _COLUMNS = kinds.mapping_of(
     kinds.one_of(["inter"]), kinds.list_of(kinds.FIELD), "{inter: [names of columns]}, as only .inter files are read"
 )
-_METRIC = kinds.one_of(RANKING_METRICS, any_case=True)
+_METRIC = kinds.Rule(
+    # RecBole's dictionary also has what `evaluator.metrics.register_metric` added.
+    lambda value: isinstance(value, str) and metric_types.get(value.lower()) == EvaluatorType.RANKING,
+    f"one of {', '.join(RANKING_METRICS)}, or a metric of your own",
+)
 _TOPK = kinds.integer(1, 10_000)
 _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _NO_CACHE = kinds.Rule(

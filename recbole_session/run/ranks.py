@@ -12,25 +12,16 @@ from numpy.typing import NDArray
 
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.errors import InputError
+from recbole_session.evaluator.metrics import GAINS
 from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
 
 TOLERANCE = 1e-6  # between a metric of result.json and the same from ranks
 
-# One relevant item per list: what a target within the first k is worth at its rank.
-_GAINS: dict[str, Any] = {
-    "recall": lambda ranks, k: np.ones(ranks.shape),
-    "hit": lambda ranks, k: np.ones(ranks.shape),
-    "ndcg": lambda ranks, k: 1 / np.log2(ranks + 1),
-    "mrr": lambda ranks, k: 1 / ranks,
-    "map": lambda ranks, k: 1 / ranks,
-    "precision": lambda ranks, k: np.full(ranks.shape, 1 / k),
-}
-
 
 def is_per_user(metric: str) -> bool:
     """Whether ``metric``, e.g. ``ndcg@10``, is a mean over targets of something that the rank alone decides."""
-    return metric.partition("@")[0] in _GAINS
+    return metric.partition("@")[0] in GAINS
 
 
 def metric_of_ranks(ranks: NDArray[Any], metric: str) -> NDArray[np.float64]:
@@ -41,9 +32,9 @@ def metric_of_ranks(ranks: NDArray[Any], metric: str) -> NDArray[np.float64]:
     ranks : ndarray
         Of any shape; rank of the one relevant item, 1 is best.
     metric : str
-        ``recall@k``, ``hit@k``, ``ndcg@k``, ``mrr@k``, ``map@k`` or ``precision@k``. With one relevant item, the
-        first two are 1 if ``rank <= k``, NDCG is ``1 / log2(rank + 1)`` there, MRR and MAP are ``1 / rank``;
-        all are 0 beyond ``k``.
+        ``recall@k``, ``hit@k``, ``ndcg@k``, ``mrr@k``, ``map@k``, ``precision@k`` or one that
+        `evaluator.metrics.register_metric` added. With one relevant item, the first two are 1 if ``rank <= k``, NDCG
+        is ``1 / log2(rank + 1)`` there, MRR and MAP are ``1 / rank``; all are 0 beyond ``k``.
 
     Returns
     -------
@@ -51,7 +42,7 @@ def metric_of_ranks(ranks: NDArray[Any], metric: str) -> NDArray[np.float64]:
         float64, of the shape of ``ranks``; its mean is the metric of ``result.json``.
     """
     name, _, cut = metric.partition("@")
-    return np.where(ranks <= int(cut), _GAINS[name](np.asarray(ranks, dtype=np.float64), int(cut)), 0.0)
+    return np.where(ranks <= int(cut), GAINS[name](np.asarray(ranks, dtype=np.float64), int(cut)), 0.0)
 
 
 def ranks_frame(dataset: SessionDataset, split: SplitRanks) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The experiment files that users start from, and the commands of the README."""
+"""The experiment files that users start from, and the commands of the README and the docs."""
 
 import re
 import shlex
@@ -11,7 +11,8 @@ from recbole_session.config.session_config import SessionConfig
 from recbole_session.config.values import read_yaml_file
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
+COMMANDS = ("python run_recbole_session.py --model", "recbole-session train --model")
 # Dataset -> L, mask p, heads, m, d_T, batch, epochs, patience of the paper.
 PAPER = {
     "ml-1m": (200, 0.2, 2, 3, 16, 128, 800, 400),
@@ -39,26 +40,29 @@ def test_small_is_the_defaults() -> None:
     assert small == defaults
 
 
-def readme_commands() -> list[str]:
-    blocks = re.findall(r"^```\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.startswith("python run_recbole_session.py")]
+def written_commands() -> list[str]:
+    """Commands that train, but for those that resume a run and the model that extending.md adds."""
+    blocks = [block for page in PAGES.values() for block in re.findall(r"^```\w*\n(.*?)^```", page, re.M | re.S)]
+    lines = {line for block in blocks for line in block.splitlines() if line.startswith(COMMANDS)}
+    return sorted(line for line in lines if "--resume" not in line and "SessionGRU" not in line)
 
 
-def test_readme_has_commands() -> None:
-    assert len(readme_commands()) >= 4
+def test_the_pages_have_commands() -> None:
+    assert len(written_commands()) >= 8
 
 
-@pytest.mark.parametrize("command", readme_commands())
-def test_readme_commands_name_keys_and_models_that_exist(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = shlex.split(command)[2:]
+@pytest.mark.parametrize("command", written_commands())
+def test_commands_name_keys_and_models_that_exist(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(command)
+    arguments = words[next(place for place, word in enumerate(words) if word.startswith("--")) :]
     monkeypatch.chdir(ROOT)
     config = SessionConfig(command_line=[argument.replace(" other.yaml", "") for argument in arguments])
     assert config["epochs"] >= 1
 
 
-def test_readme_lists_the_defaults_that_are_in_force() -> None:
+def test_the_table_of_keys_lists_the_defaults_that_are_in_force() -> None:
     config = SessionConfig("SessionBERT4Rec", "ml-100k")
-    table = README.split("## Keys")[1].split("All defaults")[0]
+    table = PAGES["keys.md"].split("## Keys")[1].split("All defaults")[0]
     rows = re.findall(r"^\| (`.*?`) \| (.*?) \|", table, flags=re.MULTILINE)
     assert len(rows) >= 12
     for names, values in rows:

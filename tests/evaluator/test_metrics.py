@@ -7,8 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recbole.evaluator import register
 
-from recbole_session.evaluator.metrics import RankMetrics
+from recbole_session.config.rules import check_value
+from recbole_session.errors import InputError
+from recbole_session.evaluator.metrics import GAINS, RankMetrics, register_metric
 
 OF_RANKS = ["Recall", "Hit", "Precision", "MRR", "NDCG", "MAP", "GAUC"]
 OF_ITEMS = ["ItemCoverage", "AveragePopularity", "ShannonEntropy", "GiniIndex", "TailPercentage"]
@@ -173,3 +176,37 @@ def test_recommended_items_are_asked_for_only_by_the_metrics_of_items(metric: st
 def test_names_are_recboles_in_the_order_of_the_keys() -> None:
     values = metrics_of(["NDCG", "gauc", "RECALL"], [5, 1])(torch.tensor([1]), torch.tensor([3]))
     assert list(values) == ["ndcg@5", "ndcg@1", "gauc", "recall@5", "recall@1"]
+
+
+@pytest.fixture
+def registered_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what a test registers."""
+    for table in (GAINS, register.metrics_dict, register.metric_information, register.metric_types):
+        for name in ("closeness", "ndcg2"):
+            monkeypatch.setitem(table, name, None)
+            del table[name]
+
+
+@pytest.mark.usefixtures("registered_metrics")
+def test_a_metric_of_ones_own() -> None:
+    with pytest.raises(InputError, match="or a metric of your own"):
+        check_value("metrics", ["Closeness"], None)
+    register_metric("Closeness", lambda ranks, k: 1 - (ranks - 1) / k)
+    check_value("metrics", ["Closeness"], None)
+    values = metrics_of(["Closeness", "Recall"], [2, 5])(torch.tensor([1, 3, 6, 2]), torch.tensor([11, 11, 11, 6]))
+    assert values["closeness@2"] == pytest.approx((1 + 1 / 2) / 4)  # ranks 3 and 6 are beyond 2
+    assert values["closeness@5"] == pytest.approx((1 + 3 / 5 + 4 / 5) / 4)
+    assert values["recall@5"] == 3 / 4
+
+
+@pytest.mark.usefixtures("registered_metrics")
+def test_a_gain_like_ndcgs_gives_ndcg() -> None:
+    register_metric("ndcg2", GAINS["ndcg"])
+    values = metrics_of(["NDCG", "ndcg2"], [1, 10])(torch.tensor([1, 3, 6, 2, 11]), torch.tensor([20] * 5))
+    assert values["ndcg2@1"] == pytest.approx(values["ndcg@1"], abs=1e-12)
+    assert values["ndcg2@10"] == pytest.approx(values["ndcg@10"], abs=1e-12)
+
+
+def test_recboles_metrics_keep_their_meaning() -> None:
+    with pytest.raises(InputError, match="metric 'ndcg' is RecBole's; choose another name"):
+        register_metric("NDCG", lambda ranks, k: ranks)
