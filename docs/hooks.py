@@ -1,6 +1,7 @@
 """What MkDocs cannot find under docs/: measured results, examples, and pages written from the program itself."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Files, config: Any) -> Files:
     """Add files from beside docs/ and the generated pages of the reference."""
-    for path in sorted([*(ROOT / "results").glob("*.*"), *(ROOT / "examples").glob("*.*")]):
+    for path in sorted([ROOT / "CONTRIBUTING.md", *(ROOT / "results").glob("*.*"), *(ROOT / "examples").glob("*.*")]):
         files.append(File.generated(config, str(path.relative_to(ROOT)), abs_src_path=str(path)))
     pages = {"commands": commands(), "keys": keys(), **{room: modules(room) for room in ROOMS}}
     for name, content in pages.items():
@@ -35,8 +36,11 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Let links that are right in the repository be right on the site."""
-    for folder in ("results", "examples"):
-        markdown = markdown.replace(f"](../{folder}/", f"]({folder}/")
+    for name in ("results/", "examples/", "CONTRIBUTING.md"):
+        markdown = markdown.replace(f"](../{name}", f"]({name}")
+    markdown = re.sub(r"\[([^]]+)\]\(\.\./recbole_session/[^)]*\)", r"\1", markdown)  # source files are not on the site
+    if page.file.src_uri == "CONTRIBUTING.md":
+        markdown = markdown.replace("](docs/", "](")
     return markdown.replace("](../docs/", "](../") if page.file.src_uri.startswith("results/") else markdown
 
 

@@ -20,7 +20,7 @@ folder. Values are YAML, later files win over earlier ones, and the command line
   recbole-session train --model=SASRec --dataset=ml-1m --resume    the same, the latest with these keys
   torchrun --nproc_per_node=2 -m recbole_session train --model=SASRec --dataset=ml-1m      two processes
 
-`python run_recbole_session.py` in a clone is the same as `recbole-session train`. The README lists the keys.
+`python run_recbole_session.py` in a clone is the same as `recbole-session train`. docs/keys.md lists the keys.
 """
 
 

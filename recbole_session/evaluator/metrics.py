@@ -53,11 +53,10 @@ def register_metric(name: str, gain: Gain) -> None:
     name = name.lower()
     if not issubclass(register.metrics_dict.get(name, _GainMetric), _GainMetric):
         raise InputError(f"metric {name!r} is RecBole's; choose another name")
-    metric = type(name, (_GainMetric,), {"gain": staticmethod(gain)})
     GAINS[name] = gain
-    register.metrics_dict[name] = metric
-    register.metric_information[name] = metric.metric_need
-    register.metric_types[name] = metric.metric_type
+    register.metrics_dict[name] = type(name, (_GainMetric,), {"gain": staticmethod(gain)})
+    register.metric_information[name] = _GainMetric.metric_need
+    register.metric_types[name] = _GainMetric.metric_type
 
 
 class _GainMetric(TopkMetric):
