@@ -2,10 +2,12 @@
 
     python benchmarks/convert.py ml-20m          # 20 million ratings of ML-20M's shape
     python benchmarks/convert.py steam           # 0.5, 2 and 4 million review literals, users growing with them
-    python benchmarks/convert.py duckdb          # 100 million ratings, out of core
+    python benchmarks/convert.py ml-100m         # 100 million ratings, out of core
+    python benchmarks/convert.py ml-20m --against ../other-version
 
 Each run also takes plain row-by-row Python over the first part of the same file, and prints the ratio of
 rows a second. ``--scale 0.01`` makes everything smaller, ``--repeat 3`` measures each conversion three times.
+``--against FOLDER`` measures another version of the project, in a folder of its own, in turn with this one.
 Files go to ``--work`` and are removed.
 """
 
@@ -25,6 +27,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 DAY = 86_400
@@ -36,20 +39,8 @@ TEXT = (
 )
 
 
-READ_ONLY = """
-import pathlib, sys
-from recbole_session.converters.rows import LineCheck
-from recbole_session.converters.sources import Source
-from recbole_session.converters.steam import read_steam
-for rows in read_steam(Source(pathlib.Path(sys.argv[1])), LineCheck("reviews")):
-    pass
-"""
-
-
 def generate_ratings(path: Path, n_rows: int, n_users: int, n_items: int) -> None:
     """Write a ratings.csv: users in order, popular items, bursts of rows with days between."""
-    from recbole_session.converters.writing import digit_columns
-
     random = np.random.default_rng(SEED)
     activity = random.lognormal(0, 1.2, n_users)
     rows_of_user = 20 + np.floor(activity / activity.sum() * max(n_rows - 20 * n_users, 0)).astype(np.int64)
@@ -76,6 +67,14 @@ def generate_ratings(path: Path, n_rows: int, n_users: int, n_items: int) -> Non
             parts = [part for pair in zip(fields, ends, strict=True) for part in pair]
             wide = np.concatenate(parts, axis=1).ravel()
             stream.write(wide[wide != 0].tobytes())
+
+
+def digit_columns(values: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """[N] numbers >= 0 -> [N, widest] digits, zero-padded on the left."""
+    powers = 10 ** np.arange(len(str(values.max())) - 1, -1, -1, dtype=np.int64)
+    digits = (values[:, None] // powers % 10 + ord("0")).astype(np.uint8)
+    digits[:, :-1][values[:, None] < powers[:-1]] = 0
+    return digits
 
 
 def generate_reviews(path: Path, n_lines: int) -> None:
@@ -149,11 +148,11 @@ def _plain_steps(rows: list[tuple[str, str, float, int]], output: Path) -> None:
                     stream.write(f"{row[0]}\t{row[1]}\t{row[2]}\t{row[3]}\t{token}\n")
 
 
-def measure(*argv: object) -> tuple[float, float, float]:
+def measure(*argv: object, version: Path = ROOT) -> tuple[float, float, float]:
     """Run Python with these arguments; return seconds, seconds of CPU and peak memory in GB."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(version)}
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *map(str, argv)], env=environment)
+    process = subprocess.Popen([sys.executable, *map(str, argv)], env=environment, cwd=version)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"a measured process failed: {argv}")
@@ -166,24 +165,29 @@ def generate(kind: str, path: Path, *sizes: int) -> None:
     print(f"generated {path.name}: {path.stat().st_size / 1e9:.2f} GB, {sizes[0]:,} rows, seed {SEED}")
 
 
-def convert(kind: str, raw: Path, n_rows: int, work: Path, engine: str) -> tuple[float, float]:
+def convert(kind: str, raw: Path, n_rows: int, work: Path, version: Path) -> tuple[float, float]:
     """Print seconds, rows a second and memory of one conversion; return rows a second, also by CPU seconds."""
     dataset = "steam" if kind == "steam" else "ml-20m"
-    argv = ("convert", dataset, "--raw", raw, "--data_path", work / "out", "--engine", engine)
+    argv = ("convert", dataset, "--raw", raw, "--data_path", work / "out")
     load = os.getloadavg()[0]
-    seconds, cpu, memory = measure("-m", "recbole_session", *argv)
+    seconds, cpu, memory = measure("-m", "recbole_session", *argv, version=version)
     read = json.loads((work / "out" / dataset / "dataset.json").read_text(encoding="utf-8"))["counts"][0]
     print(
-        f"{kind}, {engine}: {n_rows:,} rows of {read['users']:,} users and {read['items']:,} items "
+        f"{kind}, {version.name}: {n_rows:,} rows of {read['users']:,} users and {read['items']:,} items "
         f"in {seconds:.1f} s ({cpu:.1f} s of CPU), {n_rows / seconds:,.0f} rows/s, peak {memory:.3f} GB, "
         f"load average {load:.1f} before"
     )
     return n_rows / seconds, n_rows / cpu
 
 
-def compare(kind: str, raw: Path, n_rows: int, work: Path, engine: str, n_plain: int, repeat: int) -> None:
-    """Measure a conversion ``repeat`` times, and print the ratio of the fastest to plain Python."""
-    speed, speed_by_cpu = max(convert(kind, raw, n_rows, work, engine) for _ in range(repeat))
+def compare(kind: str, raw: Path, n_rows: int, work: Path, n_plain: int, repeat: int, against: list[Path]) -> None:
+    """Measure conversions ``repeat`` times, versions in turn, and print the ratio of the fastest to plain Python."""
+    speeds = []
+    for _ in range(repeat):
+        speeds.append(convert(kind, raw, n_rows, work, ROOT))
+        for version in against:
+            convert(kind, raw, n_rows, work, version)
+    speed, speed_by_cpu = max(speeds)
     if n_plain:
         plain, plain_cpu, plain_memory = measure(__file__, kind, "--plain", raw, "--sizes", n_plain)
         print(
@@ -202,35 +206,27 @@ def run_plain(kind: str, raw: Path, n_rows: int) -> None:
     convert(lines, raw.with_suffix(".plain"))
 
 
-def run(kind: str, scale: float, work: Path, repeat: int) -> None:
+def run(kind: str, scale: float, work: Path, repeat: int, against: list[Path]) -> None:
     if kind == "steam":
         for n_lines in (int(500_000 * scale), int(2_000_000 * scale), int(4_000_000 * scale)):
-            run_steam(n_lines, work, repeat, int(200_000 * scale) if n_lines == int(2_000_000 * scale) else 0)
+            raw = work / "steam_reviews.json"
+            generate("steam", raw, n_lines)
+            n_plain = int(200_000 * scale) if n_lines == int(2_000_000 * scale) else 0
+            compare("steam", raw, n_lines, work, n_plain, repeat, against)
         return
-    n_rows = int((100_000_000 if kind == "duckdb" else 20_000_263) * scale)
-    n_users = int((700_000 if kind == "duckdb" else 138_493) * scale)
+    n_rows, n_users = {"ml-20m": (20_000_263, 138_493), "ml-100m": (100_000_000, 700_000)}[kind]
     raw = work / "ratings.csv"
-    generate(kind, raw, n_rows, n_users, 26_744)
-    compare(kind, raw, n_rows, work, "duckdb" if kind == "duckdb" else "pandas", int(2_000_000 * scale), repeat)
-
-
-def run_steam(n_lines: int, work: Path, repeat: int, n_plain: int) -> None:
-    """Measure reading and converting; with plain Python beside it DuckDB too."""
-    raw = work / "steam_reviews.json"
-    generate("steam", raw, n_lines)
-    seconds, cpu, memory = measure("-c", READ_ONLY, raw)
-    print(f"reading alone: {n_lines / seconds:,.0f} lines/s ({cpu:.1f} s of CPU), peak {memory:.3f} GB")
-    compare("steam", raw, n_lines, work, "pandas", n_plain, repeat)
-    if n_plain:
-        compare("steam", raw, n_lines, work, "duckdb", 0, 1)
+    generate(kind, raw, int(n_rows * scale), int(n_users * scale), 26_744)
+    compare(kind, raw, int(n_rows * scale), work, int(2_000_000 * scale), repeat, against)
 
 
 def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # in order with what the measured processes print
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["ml-20m", "steam", "duckdb"])
+    parser.add_argument("kind", choices=["ml-20m", "steam", "ml-100m"])
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--repeat", type=int, default=1, help="times to measure each conversion")
+    parser.add_argument("--against", type=Path, action="append", default=[], help="folder of another version")
     parser.add_argument("--work", type=Path, help="folder for generated files (default: the system's)")
     parser.add_argument("--generate", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
@@ -244,7 +240,7 @@ def main() -> None:
     else:
         work = Path(tempfile.mkdtemp(dir=arguments.work))
         try:
-            run(arguments.kind, arguments.scale, work, arguments.repeat)
+            run(arguments.kind, arguments.scale, work, arguments.repeat, [path.resolve() for path in arguments.against])
         finally:
             shutil.rmtree(work)
 

@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="with --download: another address of the same file")
     parser.add_argument("--data_path", type=Path, default=Path("atomic_data"), help="where datasets go")
     parser.add_argument("--dataset", help="name of the written dataset (default: NAME)")
-    parser.add_argument("--engine", choices=list(ENGINES), default="pandas", help="what does the preprocessing")
+    parser.add_argument("--engine", choices=list(ENGINES), default="duckdb", help="what does the preprocessing")
     lines = parser.add_mutually_exclusive_group()
     lines.add_argument("--strict", action="store_true", help="stop at the first malformed line")
-    lines.add_argument("--skip_bad", action="store_true", help="go on, however many lines are malformed")
+    lines.add_argument("--skip_bad", action="store_true", help="leave malformed lines out, however many they are")
     steps = parser.add_argument_group("preprocessing (default: the paper's values)")
     steps.add_argument(
         "--all_users",
@@ -39,9 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         kind = float if field.name == "min_rating" else int
         steps.add_argument(f"--{field.name}", type=kind, help=THRESHOLD_HELP[field.name])
     generic = parser.add_argument_group("generic files")
-    for name in ("user", "item", "time", "rating"):
+    for name in ("user", "item", "time", "rating", "session"):
         generic.add_argument(f"--{name}_col", metavar="COLUMN", help=f"name of the {name} column")
     generic.add_argument("--time_unit", choices=TIME_UNITS, help="Unix seconds (default) or ms, or ISO dates")
+    generic.add_argument("--where", metavar="CONDITION", help="rows to read, in SQL: \"event = 'view'\"")
     generic.add_argument("--format", choices=list(FORMATS), help="default: by the file's ending")
     generic.add_argument("--delimiter", help="of a CSV file (default: a comma; tab is a name too)")
 
@@ -56,7 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _columns(arguments: argparse.Namespace) -> Columns | None:
-    names = ("user_col", "item_col", "time_col", "rating_col", "time_unit", "format", "delimiter")
+    roles = ("user_col", "item_col", "time_col", "rating_col", "session_col")
+    names = (*roles, "time_unit", "format", "delimiter", "where")
     given = {name.removesuffix("_col"): getattr(arguments, name) for name in names if getattr(arguments, name)}
     if arguments.name != "generic":
         if given:

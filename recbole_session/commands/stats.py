@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from recbole_session.converters.plot import plot_sizes
-from recbole_session.converters.sessions import DAY
 from recbole_session.converters.stats import PAPER, gap_rows, group_sizes, load_interactions, table_rows
+from recbole_session.converters.thresholds import DAY
 from recbole_session.errors import InputError
 
 HELP = "print Table 1's lines for a dataset and how its sessions react to the gap"

@@ -26,7 +26,6 @@ def convert(name: str, raw: Path | None, output_dir: Path, **options: Any) -> Pa
     InputError
         If an option, the file or its content is wrong. Nothing is written then.
     """
-    # Imported here, so that recbole_session.converters.sessions needs no pandas.
     from recbole_session.converters.conversion import run_conversion
 
     return run_conversion(name, raw, output_dir, **options).path

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -17,23 +16,20 @@ from typing import Any, NamedTuple
 from recbole_session import __version__
 from recbole_session.converters.datasets import DATASETS, Dataset
 from recbole_session.converters.download import download
-from recbole_session.converters.generic import Columns, read_generic
-from recbole_session.converters.movielens import read_movielens
-from recbole_session.converters.pipeline import Count, Prepared
-from recbole_session.converters.rows import LineCheck, Rows
-from recbole_session.converters.sources import Source, file_checksum, find_source
-from recbole_session.converters.steam import read_steam
+from recbole_session.converters.engine import Count, Reader, create_raw_table, load_file, open_database, write_inter
+from recbole_session.converters.generic import Columns, GenericReader
+from recbole_session.converters.lines import LineCheck
+from recbole_session.converters.movielens import MovieLensReader
+from recbole_session.converters.sources import Source, file_checksum, find_source, plain_text
+from recbole_session.converters.steam import SteamReader
 from recbole_session.converters.thresholds import Thresholds, resolve_thresholds
-from recbole_session.converters.tokens import CodedRows
-from recbole_session.converters.writing import publish, scratch_folder, write_card, write_inter
+from recbole_session.converters.writing import publish, scratch_folder, to_disk, write_card
 from recbole_session.errors import InputError
 
-Engine = Callable[[CodedRows, Thresholds, Path], Prepared]
-# Engine -> the function, and the packages whose versions the card names.
+# Engine -> what does the preprocessing, and the packages whose versions the card names.
 ENGINES = {
-    "pandas": ("recbole_session.converters.spilling:prepare_in_runs", ("numpy", "pandas")),
-    "duckdb": ("recbole_session.converters.duckdb_engine:prepare_with_duckdb", ("numpy", "pandas", "duckdb")),
-    "spark": ("recbole_session.converters.spark_engine:prepare_with_spark", ("numpy", "pandas", "pyspark")),
+    "duckdb": ("recbole_session.converters.engine:prepare_with_duckdb", ("duckdb",)),
+    "spark": ("recbole_session.converters.spark_engine:prepare_with_spark", ("duckdb", "pyspark")),
 }
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -43,7 +39,7 @@ class Options:
     """Everything a conversion can be told beside the thresholds."""
 
     dataset: str | None = None
-    engine: str = "pandas"
+    engine: str = "duckdb"
     strict: bool = False
     skip_bad: bool = False
     all_users: bool | None = None
@@ -90,8 +86,9 @@ def run_conversion(name: str, raw: Path | None, output_dir: Path, **options: Any
         raise InputError("convert generic needs --dataset NAME and the names of its columns.")
     source = find_source(_raw_path(name, raw, Path(output_dir), settings), base.files)
     check = LineCheck(source.name, settings.policy)
-    rows = _reader(name, source, settings, check)
-    return _convert_rows(rows, source, check, target, Path(output_dir), thresholds, settings, name)
+    with scratch_folder(Path(output_dir)) as scratch:
+        card = _convert(source, check, target, thresholds, settings, name, scratch)
+        return Conversion(publish(scratch, Path(output_dir) / target, f"{target}.inter"), card)
 
 
 def _raw_path(name: str, raw: Path | None, output_dir: Path, settings: Options) -> Path:
@@ -117,32 +114,37 @@ def _bundled_ml_100k() -> Path:
     raise InputError("no copy of ml-100k comes with this recbole: give --raw PATH or --download.")
 
 
-def _reader(name: str, source: Source, settings: Options, check: LineCheck) -> Iterator[Rows]:
+def _reader(name: str, source: Source, settings: Options, check: LineCheck) -> Reader:
     if settings.columns is not None and name == "generic":
-        return read_generic(source, settings.columns, check)
+        return GenericReader(source, settings.columns)
     layout = DATASETS[name].layout
-    return read_movielens(source, layout, check) if layout else read_steam(source, check)
+    return MovieLensReader(layout, source.name, check.policy == "skip") if layout else SteamReader(source, check)
 
 
-def _convert_rows(
-    rows: Iterator[Rows],
+def _convert(
     source: Source,
     check: LineCheck,
     target: str,
-    output_dir: Path,
     thresholds: Thresholds,
     settings: Options,
     converter: str,
-) -> Conversion:
-    coded = CodedRows(rows)
+    scratch: Path,
+) -> dict[str, Any]:
+    """Write the ``.inter`` file and its card into ``scratch``; return the card."""
+    reader = _reader(converter, source, settings, check)
     prepare = _load_engine(settings.engine)
-    # hashlib lets go of the interpreter, so the checksum takes the second core while this one parses.
-    with ThreadPoolExecutor(1) as pool, scratch_folder(output_dir) as scratch, closing(rows):  # type: ignore[type-var]
+    inter = scratch / f"{target}.inter"
+    # hashlib lets go of the interpreter, so the checksum takes a core of its own.
+    with ThreadPoolExecutor(1) as pool, open_database(scratch) as connection:
         checksum = pool.submit(file_checksum, source.path)
-        prepared = prepare(coded, thresholds, scratch)
-        _check_not_empty(prepared.counts, source.name)
-        inter = f"{target}.inter"
-        written = write_inter(scratch / inter, prepared.chunks, coded.users.tokens(), coded.items.tokens())
+        create_raw_table(connection, reader)
+        load_file(connection, file_to_read(source, reader, scratch), reader, check)
+        check.finish()
+        own_sessions = settings.columns is not None and settings.columns.session is not None
+        counts = prepare(connection, thresholds, own_sessions, scratch)
+        _check_not_empty(counts, source.name)
+        sessions = write_inter(connection, inter)
+        to_disk(inter)
         card = {
             "dataset": target,
             "converter": converter,
@@ -158,17 +160,32 @@ def _convert_rows(
                 "malformed": check.bad,
                 "first_malformed": [{"line": line, "reason": reason} for line, reason in check.first],
             },
-            "counts": [count._asdict() for count in prepared.counts],
-            "output": {"file": inter, **written._asdict()},
+            "counts": [count._asdict() for count in counts],
+            "output": {
+                "file": inter.name,
+                "rows": counts[-1].rows,
+                "sessions": sessions,
+                "bytes": inter.stat().st_size,
+                "sha256": file_checksum(inter),
+            },
             "versions": _versions(settings.engine),
         }
-        write_card(scratch / "dataset.json", card)
-        return Conversion(publish(scratch, output_dir / target, inter), card)
+    write_card(scratch / "dataset.json", card)
+    return card
 
 
-def _load_engine(name: str) -> Engine:
+def file_to_read(source: Source, reader: Reader, scratch: Path) -> Path:
+    """Return the file that the reader takes: the source as it is, its text, or where Steam's parser writes."""
+    if isinstance(reader, SteamReader):
+        return scratch / "reviews.tsv"
+    if isinstance(reader, GenericReader) and reader.is_parquet:
+        return source.path
+    return plain_text(source, scratch)
+
+
+def _load_engine(name: str) -> Callable[..., list[Count]]:
     module, _, function = ENGINES[name][0].partition(":")
-    engine: Engine = getattr(importlib.import_module(module), function)
+    engine: Callable[..., list[Count]] = getattr(importlib.import_module(module), function)
     return engine
 
 

@@ -8,9 +8,9 @@ from recbole_session.converters.movielens import Layout
 from recbole_session.converters.thresholds import Thresholds
 
 _SITE = "https://files.grouplens.org/datasets/movielens"
-_DOUBLE_COLON = Layout(b"::")
-_CSV = Layout(b",", (b"userId,movieId,rating,timestamp",), header_required=True)
-_TAB = Layout(b"\t", (b"user_id:token\titem_id:token\trating:float\ttimestamp:float",))
+_DOUBLE_COLON = Layout("::")
+_CSV = Layout(",", ("userId,movieId,rating,timestamp",), header_required=True)
+_TAB = Layout("\t", ("user_id:token\titem_id:token\trating:float\ttimestamp:float",))
 
 
 @dataclass(frozen=True)

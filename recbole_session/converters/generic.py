@@ -1,23 +1,33 @@
-"""Anyone's interactions: CSV, JSON-lines or Parquet with named columns."""
+"""Anyone's interactions: CSV, JSON lines or Parquet with named columns, read by DuckDB."""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import itemgetter
-from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+import duckdb
 
-from recbole_session.converters.rows import BadLine, Block, LineCheck, Rows, read_blocks, shown
-from recbole_session.converters.sources import Source, open_source
-from recbole_session.converters.tokens import drop_bad_ids
+from recbole_session.converters.lines import (
+    MAX_LINE_BYTES,
+    MAX_TIME,
+    REPORTED,
+    BadLine,
+    line_faults,
+    lines_sql,
+    shown,
+    sql_path,
+    sql_text,
+    time_fault,
+)
+from recbole_session.converters.sources import Source
+from recbole_session.converters.tokens import MAX_TOKEN_BYTES, id_fault
 from recbole_session.errors import InputError
 
 FORMATS = {
@@ -25,31 +35,48 @@ FORMATS = {
     "jsonl": (".jsonl", ".json", ".ndjson"),
     "parquet": (".parquet", ".pq"),
 }
+_FIELD = "field_number_"  # a CSV column by its place: DuckDB takes "Id" and "id" for one name
 TIME_UNITS = ("s", "ms", "iso")
-BATCH_RECORDS = 1 << 16
-_ISO = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
+NUMBER = r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*"
+ISO = (
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z| ?UTC|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?)?"
 )
-_NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
+# Up to the second, and the offset: "+02:00" is three groups.
+_MOMENT, _OFFSET = r"^[0-9-]{10}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2})?)?", "([+-])([0-9]{2}):?([0-9]{2})$"
 _UNIT_NAMES = {"s": "Unix seconds", "ms": "Unix milliseconds", "iso": "an ISO date like 2017-12-31T23:59:59Z"}
+MACROS = (
+    f"""CREATE MACRO number(text) AS CASE WHEN regexp_full_match(text, '{NUMBER}') THEN
+        TRY_CAST(trim(text, E' \\t\\n\\r\\f') AS DOUBLE) END""",
+    f"""CREATE MACRO away(text) AS (CASE regexp_extract(text, '{_OFFSET}', 1) WHEN '+' THEN 60 ELSE -60 END) * (
+        60 * CAST(regexp_extract(text, '{_OFFSET}', 2) AS INT) + CAST(regexp_extract(text, '{_OFFSET}', 3) AS INT))""",
+    f"""CREATE MACRO moment(text) AS CASE WHEN regexp_full_match(text, '{ISO}') THEN
+        epoch(TRY_CAST(regexp_extract(text, '{_MOMENT}') AS TIMESTAMP))
+        - CASE WHEN length(text) > 16 AND regexp_matches(text, '{_OFFSET}') THEN away(text) ELSE 0 END END""",
+    rf"""CREATE MACRO fits(id) AS regexp_matches(id, '[^\s\pZ\x1c-\x1f\x{{85}}]')
+        AND strlen(token(id)) <= {MAX_TOKEN_BYTES}""",
+)
+_SECONDS = {"s": "number(time)", "ms": "number(time) / 1000", "iso": "moment(time)"}
 
 
 @dataclass(frozen=True)
 class Columns:
     """Which columns to read and how.
 
-    ``rating`` None gives every row the rating 1. ``time_unit`` is ``"s"``, ``"ms"`` or ``"iso"`` (without
-    an offset: UTC); fractions of a second are cut off. ``format`` None goes by the file's ending.
+    ``rating`` None gives every row the rating 1; ``session`` None makes sessions from gaps. ``time_unit`` is ``"s"``,
+    ``"ms"`` or ``"iso"`` (without an offset: UTC); fractions of a second are cut off. ``format`` None goes by the
+    file's ending. ``where`` is a condition in SQL on the file's columns, which are text in CSV and JSON.
     """
 
     user: str
     item: str
     time: str
     rating: str | None = None
+    session: str | None = None
     time_unit: str = "s"
     format: str | None = None
     delimiter: str = ","
+    where: str | None = None
 
     def __post_init__(self) -> None:
         if self.time_unit not in TIME_UNITS:
@@ -60,209 +87,243 @@ class Columns:
             raise InputError(f"--delimiter is {self.delimiter!r}, but must be one character, like ',' or a tab.")
 
     @property
-    def wanted(self) -> tuple[str, ...]:
-        """Names of the columns to read: user, item, time and, if there is one, rating."""
-        names = (self.user, self.item, self.time)
-        return names if self.rating is None else (*names, self.rating)
+    def wanted(self) -> dict[str, str]:
+        """Role -> name of the column, for the columns to read."""
+        roles = {"user": self.user, "item": self.item, "time": self.time}
+        roles |= {"rating": self.rating} if self.rating is not None else {}
+        return roles | ({"session": self.session} if self.session is not None else {})
 
 
-class Batch(NamedTuple):
-    """Records as read: one sequence per wanted column, their lines, what did not read, the unit of time."""
+class GenericReader:
+    """Reads files of interactions of one format."""
 
-    columns: list[Sequence[Any]]
-    lines: list[int]
-    bad: list[BadLine]
-    time_unit: str
+    id_type = "VARCHAR"
+
+    def __init__(self, source: Source, columns: Columns) -> None:
+        self._name, self._columns, self.where = source.name, columns, columns.where
+        self._format = columns.format or _format_of(source)
+        if self.is_parquet and source.member is not None:
+            raise InputError(f"{source.name}: a Parquet file is not read from inside a zip: unpack it first.")
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether files are Parquet, and so not text."""
+        return self._format == "parquet"
+
+    def select(self, path: Path) -> str:
+        """Return the SELECT of the rows.
+
+        Raises
+        ------
+        InputError
+            If a column is missing.
+        """
+        make = {"csv": self._csv_fields, "jsonl": self._json_fields, "parquet": self._parquet_fields}
+        fields, unit = make[self._format](path)
+        roles = self._columns.wanted
+        rating = "number(rating)" if "rating" in roles else "1.0"
+        session = "session" if "session" in roles else "NULL"
+        fits = " AND ".join(f"fits({role})" for role in ("user", "item", "session") if role in roles)
+        return f"""
+            SELECT CASE WHEN good THEN token("user") END AS user_id, CASE WHEN good THEN token(item) END AS item_id,
+                rating, CASE WHEN good THEN CAST(floor(seconds) AS BIGINT) END AS seconds,
+                {session} AS own_session, used AND NOT good AS malformed
+            FROM (SELECT *, used AND coalesce(seconds >= 0 AND floor(seconds) <= {MAX_TIME} AND isfinite(rating)
+                    AND {fits.replace("fits(user)", 'fits("user")')}, false) AS good
+                FROM (SELECT "user", item, {session} AS session, {_SECONDS[unit]} AS seconds, {rating} AS rating, used
+                    FROM ({fields})))"""
+
+    def faults(self, path: Path, rows: list[int], rejected: list[int]) -> list[BadLine]:
+        """Name the first malformed lines; Parquet's "lines" are rows."""
+        if self._format == "jsonl":
+            return line_faults(path, 0, rows, rejected, self._json_reason)
+        if self._format == "csv":
+            return list(_first(self._csv_faults(path)))
+        fields, _ = self._parquet_fields(path)
+        with duckdb.connect() as connection:
+            found = []
+            for row in rows:
+                record = connection.sql(f"SELECT * FROM ({fields}) LIMIT 1 OFFSET {row}").fetchall()[0]
+                found.append(BadLine(row + 1, self._reason(record[: len(self._columns.wanted)]) or "does not read"))
+        return found
+
+    def _csv_fields(self, path: Path) -> tuple[str, str]:
+        header, skip = self._csv_header(path)
+        names = ", ".join(f"'{_FIELD}{place}': 'VARCHAR'" for place in range(len(header)))
+        picked = ", ".join(f'{_FIELD}{header.index(name)} AS "{role}"' for role, name in self._columns.wanted.items())
+        table = (
+            f"read_csv({sql_path(path)}, columns={{{names}}}, auto_detect=false, header=false, skip={skip}, "
+            f"""delim={sql_text(self._columns.delimiter)}, quote='"', escape='"', """
+            f"store_rejects=true, max_line_size={MAX_LINE_BYTES}, buffer_size={2 * MAX_LINE_BYTES})"
+        )
+        if self._columns.where is not None:
+            every = ", ".join(f"{_FIELD}{place} AS {_quoted(name)}" for place, name in enumerate(header))
+            table = f"(SELECT *, {every} FROM {table})"
+        return f"SELECT {picked}, {self._used} AS used FROM {table}", self._columns.time_unit
+
+    @property
+    def _used(self) -> str:
+        """SQL of whether a row is wanted, on the file's columns under their own names."""
+        return "true" if self._columns.where is None else f"coalesce({self._columns.where}, false)"
+
+    def _csv_header(self, path: Path) -> tuple[list[str], int]:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+            reader = csv.reader(stream, delimiter=self._columns.delimiter, strict=True)
+            try:
+                header = next(reader)
+            except csv.Error as error:
+                what = f"{self._name} line 1 is not a CSV header ({error})"
+                raise InputError(f"{what}: the columns need names.") from error
+            self._check_columns(header)
+            return header, reader.line_num
+
+    def _check_columns(self, names: list[str]) -> None:
+        for column in self._columns.wanted.values():
+            if names.count(column) != 1:
+                found = f"{names.count(column) or 'no'} column {column!r} but {shown(', '.join(names))}"
+                raise InputError(
+                    f"{self._name} line 1 has {found}: "
+                    "name its columns by --user_col, --item_col, --time_col, --rating_col, and mind --delimiter."
+                )
+
+    def _csv_faults(self, path: Path) -> Iterator[BadLine]:
+        """Read a CSV file once more with Python's csv module, which counts lines; a record may span several."""
+        header, _ = self._csv_header(path)
+        places = [header.index(name) for name in self._columns.wanted.values()]
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+            reader = csv.reader(stream, delimiter=self._columns.delimiter, strict=True)
+            next(reader)
+            while True:
+                line = reader.line_num + 1
+                try:
+                    record = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    yield BadLine(line, f"not CSV: {error}")
+                    continue
+                if any(re.search("[\udc80-\udcff]", field) for field in record):
+                    yield BadLine(line, "holds bytes that are not UTF-8")
+                elif len(record) != len(header) and record:
+                    yield BadLine(line, f"found {len(record)} fields, expected {len(header)}")
+                elif record and (reason := self._reason([record[place] for place in places])):
+                    yield BadLine(line, reason)
+
+    def _json_fields(self, path: Path) -> tuple[str, str]:
+        keys = list(self._columns.wanted.values())
+        every = self._json_keys(path) if self._columns.where is not None else []
+        pointers = ", ".join(sql_text("/" + key.replace("~", "~0").replace("/", "~1")) for key in keys + every)
+        numbers = "'VARCHAR', 'UBIGINT', 'BIGINT', 'DOUBLE'"
+        picked = ", ".join(
+            f"CASE WHEN json_type(v[{place}]) IN ({numbers if role in ('time', 'rating') else numbers[:-10]}) "
+            f"THEN v[{place}]->>'$' END AS \"{role}\""
+            for place, role in enumerate(self._columns.wanted, start=1)
+        )
+        table = (
+            f"(SELECT text, CASE WHEN json_valid(text) AND json_type(text) = 'OBJECT' "
+            f"THEN json_extract(text, [{pointers}]) END AS v FROM {lines_sql(path)})"
+        )
+        if every:
+            named = (f"v[{place}]->>'$' AS {_quoted(key)}" for place, key in enumerate(every, start=len(keys) + 1))
+            table = f"(SELECT *, {', '.join(named)} FROM {table})"
+        # A line that is not JSON has no columns to test and counts as malformed.
+        used = f"coalesce(trim(text) <> '', false) AND (v IS NULL OR {self._used})"
+        return f"SELECT {picked}, {used} AS used FROM {table}", self._columns.time_unit
+
+    def _json_keys(self, path: Path) -> list[str]:
+        with path.open(encoding="utf-8-sig", errors="replace") as stream:
+            try:
+                return list(json.loads(stream.readline(MAX_LINE_BYTES)))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise InputError(f"{self._name} line 1 is not a JSON object, and --where needs its keys.") from error
+
+    def _json_reason(self, line: bytes) -> str:
+        try:
+            record = json.loads(line.decode("utf-8"))
+            values = [record[key] for key in self._columns.wanted.values()]
+        except KeyError as error:
+            return f"has no {error}"
+        except UnicodeDecodeError:
+            return "holds bytes that are not UTF-8"
+        except (ValueError, TypeError, RecursionError):
+            return f"not a JSON object: {shown(line)}"
+        return self._reason(values) or f"not a JSON object: {shown(line)}"
+
+    def _parquet_fields(self, path: Path) -> tuple[str, str]:
+        table = f"read_parquet({sql_path(path)})"
+        with duckdb.connect() as connection:
+            try:
+                described = connection.sql(f"DESCRIBE SELECT * FROM {table}").fetchall()
+            except duckdb.Error as error:
+                what = f"{self._name} does not read as Parquet ({shown(str(error))})"
+                raise InputError(f"{what}: is it whole?") from error
+        types = {name: kind for name, kind, *_ in described}
+        self._check_columns(list(types))
+        unit = self._columns.time_unit
+        picked = []
+        for role, name in self._columns.wanted.items():
+            kind, value = types[name], _quoted(name)
+            if role == "time" and kind.startswith(("TIMESTAMP", "DATE")):  # a time that knows its unit
+                value, unit = f"CAST(floor(epoch({value})) AS BIGINT)", "s"
+            elif not re.match("VARCHAR|ENUM|U?(TINY|SMALL|BIG|HUGE)?INT", kind) and (
+                role in ("user", "item", "session") or not re.match("DOUBLE|FLOAT|DECIMAL", kind)
+            ):
+                value = "NULL"
+            picked.append(f'CAST({value} AS VARCHAR) AS "{role}"')
+        return f"SELECT {', '.join(picked)}, {self._used} AS used FROM {table}", unit
+
+    def _reason(self, values: Any) -> str | None:
+        """Return why a record is malformed: the first of its values that cannot be what its column holds."""
+        record = dict(zip(self._columns.wanted, values, strict=True))
+        seconds = _seconds(record["time"], self._columns.time_unit)
+        kinds = {role: "text or a whole number" for role in record if type(record[role]) not in (str, int)}
+        kinds = {role: kind for role, kind in kinds.items() if role in ("user", "item", "session")}
+        kinds |= {"time": _UNIT_NAMES[self._columns.time_unit]} if seconds is None else {}
+        kinds |= {"rating": "a number"} if "rating" in record and _number(record["rating"]) is None else {}
+        for role, kind in kinds.items():
+            return f"{role} {shown(str(record[role]))} is not {kind}"
+        for role in ("user", "item", "session"):
+            if role in record and (fault := id_fault(str(record[role]))):
+                return f"{role} {shown(str(record[role]), 20)} {fault}"
+        return time_fault(math.floor(seconds)) if seconds is not None else None
 
 
-def read_generic(source: Source, columns: Columns, check: LineCheck) -> Iterator[Rows]:
-    """Read a file of interactions batch by batch; ``check`` sees every malformed line."""
-    batches = {"csv": _csv_batches, "jsonl": _json_batches, "parquet": _parquet_batches}
-    for batch in batches[_format(source, columns)](source, columns):
-        rows, worse = _rows(batch)
-        yield check.add(rows, sorted(batch.bad + worse))
-    check.finish()
-
-
-def _format(source: Source, columns: Columns) -> str:
-    if columns.format is not None:
-        return columns.format
-    name = PurePosixPath((source.member or source.path.name).lower().removesuffix(".gz"))
+def _format_of(source: Source) -> str:
+    name = PurePosixPath((source.member or source.path.name).lower().removesuffix(".gz").removesuffix(".zst"))
     for format_name, endings in FORMATS.items():
         if name.suffix in endings:
             return format_name
     raise InputError(f"{source.name} has no known ending: say by --format which of {', '.join(FORMATS)} it is.")
 
 
-def _csv_batches(source: Source, columns: Columns) -> Iterator[Batch]:
-    """Read a CSV file, quoted as Python's csv module reads it; a record may span lines."""
-    broken: set[int] = set()  # lines that are not UTF-8
-    with open_source(source) as stream:
-        lines = _text_lines(read_blocks(stream, source.name), broken)
-        reader = csv.reader(lines, delimiter=columns.delimiter, strict=True)
-        try:
-            header = next(reader)
-        except csv.Error as error:
-            raise InputError(f"{source.name} line 1 is no CSV header ({error}): the columns need names.") from error
-        pick = itemgetter(*_positions(header, columns, source.name))
-        at_end = False
-        while not at_end:
-            records, numbers, bad, at_end = _csv_records(reader, len(header), broken)
-            yield _batch([pick(record) for record in records], numbers, bad, columns)
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
-def _text_lines(blocks: Iterable[Block], broken: set[int]) -> Iterator[str]:
-    for block in blocks:
-        try:
-            lines = block.data.decode("utf-8").split("\n")
-        except UnicodeDecodeError:
-            lines = block.data.decode("utf-8", "surrogateescape").split("\n")
-            surrogate = re.compile("[\udc80-\udcff]")
-            broken.update(number for number, line in enumerate(lines, block.first_line) if surrogate.search(line))
-        yield from (f"{line}\n" for line in lines[:-1])
+def _first(faults: Iterator[BadLine]) -> Iterator[BadLine]:
+    yield from (fault for fault, _ in zip(faults, range(REPORTED), strict=False))
 
 
-def _positions(header: list[str], columns: Columns, name: str) -> list[int]:
-    for column in columns.wanted:
-        if header.count(column) != 1:
-            found = f"{header.count(column) or 'no'} column {column!r} but {shown(', '.join(header))}"
-            raise InputError(
-                f"{name} line 1 has {found}: "
-                "name its columns by --user_col, --item_col, --time_col, --rating_col, and mind --delimiter."
-            )
-    return [header.index(column) for column in columns.wanted]
-
-
-def _csv_records(reader: Any, width: int, broken: set[int]) -> tuple[list[list[str]], list[int], list[BadLine], bool]:
-    records: list[list[str]] = []
-    lines: list[int] = []
-    bad: list[BadLine] = []
-    while len(records) < BATCH_RECORDS and len(bad) < BATCH_RECORDS:
-        line = reader.line_num + 1
-        try:
-            record = next(reader)
-        except StopIteration:
-            return records, lines, bad, True
-        except csv.Error as error:
-            bad.append(BadLine(line, f"not CSV: {error}"))
-            continue
-        if broken and not broken.isdisjoint(range(line, reader.line_num + 1)):
-            bad.append(BadLine(line, "holds bytes that are not UTF-8"))
-        elif len(record) == width:
-            records.append(record)
-            lines.append(line)
-        elif record:
-            bad.append(BadLine(line, f"found {len(record)} fields, expected {width}"))
-    return records, lines, bad, False
-
-
-def _json_batches(source: Source, columns: Columns) -> Iterator[Batch]:
-    pick = itemgetter(*columns.wanted)
-    with open_source(source) as stream:
-        for block in read_blocks(stream, source.name):
-            records, lines, bad = [], [], []
-            for number, line in enumerate(block.data.split(b"\n")[:-1], start=block.first_line):
-                if not line.strip():
-                    continue
-                try:
-                    records.append(pick(json.loads(line.decode("utf-8"))))
-                    lines.append(number)
-                except KeyError as error:
-                    bad.append(BadLine(number, f"has no {error}"))
-                except (ValueError, TypeError, RecursionError) as error:
-                    reason = "holds bytes that are not UTF-8" if isinstance(error, UnicodeDecodeError) else None
-                    bad.append(BadLine(number, reason or f"not a JSON object: {shown(line)}"))
-            yield _batch(records, lines, bad, columns)
-
-
-def _parquet_batches(source: Source, columns: Columns) -> Iterator[Batch]:
+def _number(value: object) -> float | None:
+    if isinstance(value, str) and not re.fullmatch(NUMBER, value, re.ASCII):
+        return None
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise InputError("a Parquet file needs pyarrow: pip install 'recbole-session[parquet]'.") from error
-    if source.member is not None:
-        raise InputError(f"{source.name}: a Parquet file is not read from inside a zip: unpack it first.")
-    line = 1
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _seconds(value: object, unit: str) -> float | None:
+    if unit != "iso":
+        number = _number(value)
+        return number if unit == "s" or number is None else number / 1000
+    if not isinstance(value, str) or not re.fullmatch(ISO, value):
+        return None
     try:
-        with pq.ParquetFile(source.path) as file:
-            _positions(file.schema_arrow.names, columns, source.name)
-            for batch in file.iter_batches(BATCH_RECORDS, columns=list(columns.wanted)):
-                arrays = [batch.column(name) for name in columns.wanted]
-                unit = columns.time_unit
-                if pa.types.is_temporal(arrays[2].type):  # a time that knows its unit
-                    arrays[2] = arrays[2].cast(pa.timestamp("s", tz=getattr(arrays[2].type, "tz", None)), safe=False)
-                    arrays[2], unit = arrays[2].cast(pa.int64()), "s"
-                lines = list(range(line, line + len(batch)))
-                line += len(batch)
-                yield Batch([array.to_pylist() for array in arrays], lines, [], unit)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{source.name} does not read as Parquet ({shown(str(error))}): is it whole?") from error
-
-
-def _batch(records: list[Any], lines: list[int], bad: list[BadLine], columns: Columns) -> Batch:
-    width = len(columns.wanted)
-    values: list[Sequence[Any]] = list(zip(*records, strict=True)) if records else [()] * width
-    return Batch(values, lines, bad, columns.time_unit)
-
-
-def _rows(batch: Batch) -> tuple[Rows, list[BadLine]]:
-    """Turn values into columns of the right type; what does not turn is a bad line."""
-    lines = np.array(batch.lines, dtype=np.int64)
-    bad: list[BadLine] = []
-    users, items = (_ids(values) for values in batch.columns[:2])
-    times = _times(batch.columns[2], batch.time_unit)
-    ratings = _numbers(batch.columns[3]) if len(batch.columns) > 3 else np.ones(len(lines))
-    keep = np.ones(len(lines), dtype=bool)
-    for what, column, fault in (
-        ("user", 0, users == None),  # noqa: E711  elementwise
-        ("item", 1, items == None),  # noqa: E711
-        ("time", 2, np.isnan(times)),
-        ("rating", 3, np.isnan(ratings)),
-    ):
-        expected = {"time": _UNIT_NAMES[batch.time_unit], "rating": "a number"}.get(what, "text or a whole number")
-        bad += [
-            BadLine(int(lines[row]), f"{what} {shown(str(batch.columns[column][int(row)]))} is not {expected}")
-            for row in np.flatnonzero(fault & keep)
-        ]
-        keep &= ~fault
-    whole = np.floor(times[keep]).clip(-(2.0**53), 2.0**53).astype(np.int64)
-    rows, empty = drop_bad_ids(Rows(users[keep], items[keep], ratings[keep], whole, lines[keep]))
-    return rows, bad + empty
-
-
-def _ids(values: Sequence[Any]) -> NDArray[np.object_]:
-    """Return ids as str; None where a value is neither text nor a whole number."""
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
-    if not set(map(type, values)) <= {str}:
-        column[:] = [str(value) if type(value) in (str, int) else None for value in values]
-    return column
-
-
-def _numbers(values: Sequence[Any]) -> NDArray[np.float64]:
-    """Return values as numbers; NaN where one is no finite number."""
-    # Python's float is exact on every digit; pandas' parsers differ in the last one between versions.
-    numbers = np.array([_number(value) for value in values], dtype=np.float64)
-    return np.where(np.isfinite(numbers), numbers, np.nan)
-
-
-def _number(value: object) -> float:
-    if isinstance(value, str):
-        return float(value) if _NUMBER.fullmatch(value) else np.nan
-    if type(value) is int:  # bool is none
-        return float(value) if abs(value) < 2**63 else np.nan
-    return value if isinstance(value, float) else np.nan
-
-
-def _times(values: Sequence[Any], unit: str) -> NDArray[np.float64]:
-    """Return seconds (Unix, UTC), fractions included; NaN where a value is no time."""
-    if unit == "iso":
-        codes, distinct = pd.factorize(_ids(values), use_na_sentinel=False)
-        texts = [text if isinstance(text, str) and _ISO.fullmatch(text) else None for text in distinct]
-        parsed = pd.to_datetime(pd.Series(texts, dtype=object), format="ISO8601", utc=True, errors="coerce")
-        missing = parsed.isna().to_numpy()
-        seconds = parsed.dt.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
-        return np.where(missing, np.nan, seconds.astype(np.float64))[codes]
-    numbers = _numbers(values)
-    return numbers if unit == "s" else numbers / 1000
+        moment = datetime.fromisoformat(re.sub(r" ?UTC|Z", "+00:00", value))
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

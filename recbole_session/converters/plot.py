@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_session.converters.sessions import DAY
 from recbole_session.converters.stats import HOUR, Sizes
+from recbole_session.converters.thresholds import DAY
 from recbole_session.errors import InputError
 
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from recbole_session.converters.rows import shown
+from recbole_session.converters.lines import shown
 from recbole_session.errors import InputError
 
 MAX_EXPANSION = 100  # text packs about 4 to 10 times smaller; deflate can be driven to 1032
+BLOCK_BYTES = 4 << 20
 FREE_EXPANSION_BYTES = 64 << 20  # below this much output nobody is harmed, whatever the factor
+_ZSTD = b"\x28\xb5\x2f\xfd"
 # What the standard library raises on damaged, truncated or encrypted archives and unreadable files.
 READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 
@@ -55,7 +57,7 @@ def find_source(raw: Path, names: tuple[str, ...]) -> Source:
         return _find_in_folder(raw, names)
     if not raw.is_file():
         raise InputError(f"--raw {raw} does not exist: give a zip, a folder, a bare file or a .gz.")
-    with _told(raw.name), raw.open("rb") as stream:
+    with _named(raw.name), raw.open("rb") as stream:
         magic = stream.read(4)
     if magic in (b"PK\x03\x04", b"PK\x05\x06"):
         return _find_in_zip(raw, names)
@@ -63,7 +65,7 @@ def find_source(raw: Path, names: tuple[str, ...]) -> Source:
 
 
 def _find_in_folder(folder: Path, names: tuple[str, ...]) -> Source:
-    with _told(str(folder)):
+    with _named(str(folder)):
         for name in names:
             for pattern in (name, f"{name}.gz", f"*/{name}", f"*/{name}.gz"):
                 found = sorted(path for path in folder.glob(pattern) if path.is_file())
@@ -76,7 +78,7 @@ def _find_in_folder(folder: Path, names: tuple[str, ...]) -> Source:
 
 
 def _find_in_zip(path: Path, names: tuple[str, ...]) -> Source:
-    with _told(path.name), zipfile.ZipFile(path) as archive:
+    with _named(path.name), zipfile.ZipFile(path) as archive:
         members = [info.filename for info in archive.infolist() if not info.is_dir()]
     for member in members:
         parts = PurePosixPath(member.replace("\\", "/")).parts
@@ -102,7 +104,7 @@ def _find_in_zip(path: Path, names: tuple[str, ...]) -> Source:
 def open_source(source: Source) -> Iterator[BinaryIO]:
     """Open a source as a stream of unpacked bytes that stops, with an InputError, at a bomb or damage."""
     with ExitStack() as stack:
-        with _told(source.name):
+        with _named(source.name):
             packed_bytes = source.path.stat().st_size
             stream: Any
             if source.member is not None:
@@ -111,11 +113,60 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
                 stream = stack.enter_context(archive.open(source.member))
             else:
                 stream = stack.enter_context(source.path.open("rb"))
-                if stream.read(2) == b"\x1f\x8b":
+                magic = stream.read(4)
+                stream.seek(0)
+                if magic[:2] == b"\x1f\x8b":
                     stream = stack.enter_context(gzip.open(source.path, "rb"))
-                else:
-                    stream.seek(0)
+                elif magic == _ZSTD:
+                    stream = stack.enter_context(_open_zstd(source))
         yield cast(BinaryIO, _GuardedStream(stream.read, source.name, packed_bytes))
+
+
+def _open_zstd(source: Source) -> Any:
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise InputError(f"{source.name} is packed by zstd: pip install pyarrow, or unpack it yourself.") from error
+    return pa.CompressedInputStream(pa.OSFile(str(source.path)), "zstd")
+
+
+def plain_text(source: Source, scratch: Path) -> Path:
+    """Return the path of a source's text: the file itself, or a copy unpacked into ``scratch``.
+
+    A file with carriage returns is copied too: the copy has plain line feeds.
+
+    Raises
+    ------
+    InputError
+        If the text is empty or UTF-16, or the source is damaged or unpacks to more than it should.
+    """
+    plain = source.path
+    if source.member is not None or _is_packed_or_has_returns(source):
+        plain = scratch / "plain.txt"
+        with open_source(source) as stream, plain.open("wb") as copy:
+            while block := stream.read(BLOCK_BYTES):
+                while block.endswith(b"\r") and (more := stream.read(1)):
+                    block += more
+                copy.write(block.replace(b"\r\n", b"\n"))
+    with plain.open("rb") as text:
+        start = text.read(2)
+    if not start:
+        raise InputError(f"{source.name} is empty: give the file as it was published.")
+    if start in (b"\xff\xfe", b"\xfe\xff"):
+        raise InputError(f"{source.name} is UTF-16 text, but must be UTF-8: save it again as UTF-8.")
+    return plain
+
+
+def _is_packed_or_has_returns(source: Source) -> bool:
+    with _named(source.name), source.path.open("rb") as stream:
+        block = stream.read(BLOCK_BYTES)
+        if block[:2] == b"\x1f\x8b" or block[:4] == _ZSTD:
+            return True
+        while block:
+            if b"\r" in block:
+                return True
+            block = stream.read(BLOCK_BYTES)
+    return False
 
 
 class _GuardedStream:
@@ -126,7 +177,7 @@ class _GuardedStream:
         self._allowed = max(FREE_EXPANSION_BYTES, MAX_EXPANSION * packed_bytes)
 
     def read(self, size: int) -> bytes:
-        with _told(self._name):
+        with _named(self._name):
             data = self._read(size)
         self._allowed -= len(data)
         if self._allowed < 0:
@@ -138,7 +189,7 @@ class _GuardedStream:
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _named(name: str) -> Iterator[None]:
     try:
         yield
     except InputError:
@@ -150,5 +201,5 @@ def _told(name: str) -> Iterator[None]:
 
 def file_checksum(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
-    with _told(path.name), path.open("rb") as stream:
+    with _named(path.name), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

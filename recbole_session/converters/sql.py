@@ -1,8 +1,4 @@
-"""The preprocessing as SQL that DuckDB and Spark both read, one statement a step.
-
-Users and items are the int32 codes of `tokens.Vocabulary`, so no engine compares text, and the order of
-users is the order of their codes: by first appearance in the raw file.
-"""
+"""The preprocessing as SQL, one statement a step: the only statement of it. DuckDB and Spark both run this text."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from dataclasses import asdict
 
 from recbole_session.converters.thresholds import Thresholds
 
-RAW = "raw_rows"  # line BIGINT, user_id INT, item_id INT, rating DOUBLE, seconds BIGINT
+RAW = "raw_rows"  # line BIGINT, user_id, item_id, rating DOUBLE, seconds BIGINT, own_session VARCHAR
 _COLUMNS = "line, user_id, item_id, rating, seconds"
 
 _STEPS = {
@@ -22,36 +18,51 @@ _STEPS = {
         SELECT * FROM {previous} WHERE user_id IN
             (SELECT user_id FROM {previous} GROUP BY user_id HAVING count(*) >= {min_user_rows})""",
     "max_rows_per_user": """
-        SELECT {columns} FROM (
+        SELECT {columns}, own_session FROM (
             SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY seconds DESC, line DESC) AS recency
             FROM {previous}) AS ranked
         WHERE recency <= {max_rows_per_user}""",
     "sessions": """
-        WITH gaps AS (
-            SELECT *, seconds - lag(seconds) OVER (PARTITION BY user_id ORDER BY seconds, line) AS silence
-            FROM {previous}),
+        WITH pairs AS (
+            SELECT *, {opens} AS opens FROM {previous}
+            WINDOW history AS (PARTITION BY user_id ORDER BY seconds, line)),
         numbered AS (
-            SELECT *, 1 + count(CASE WHEN silence > {session_gap} THEN 1 END) OVER (
+            SELECT *, 1 + count(CASE WHEN opens THEN 1 END) OVER (
                 PARTITION BY user_id ORDER BY seconds, line ROWS UNBOUNDED PRECEDING) AS session
-            FROM gaps),
-        sized AS (
-            SELECT *, count(*) OVER (PARTITION BY user_id, session) AS session_rows FROM numbered),
-        judged AS (
-            SELECT *, max(session) OVER (PARTITION BY user_id) AS sessions,
-                min(session_rows) OVER (PARTITION BY user_id) AS shortest
-            FROM sized)
-        SELECT {columns}, session FROM judged
-        WHERE sessions >= {min_sessions} AND shortest >= {min_rows_per_session}""",
+            FROM pairs),
+        sizes AS (SELECT user_id, session, count(*) AS session_rows FROM numbered GROUP BY user_id, session),
+        wanted AS (
+            SELECT user_id FROM sizes GROUP BY user_id
+            HAVING count(*) >= {min_sessions} AND min(session_rows) >= {min_rows_per_session})
+        SELECT {columns}, session FROM numbered WHERE user_id IN (SELECT user_id FROM wanted)""",
 }
-RESULT = "SELECT user_id, item_id, rating, seconds, session FROM sessions ORDER BY user_id, seconds, line"
+_BY_GAP = "seconds - lag(seconds) OVER history > {session_gap}"
+_BY_ID = "own_session <> lag(own_session) OVER history"
+
+# Users in the order of their first row in the raw file; session tokens count on from one user to the next.
+RESULT = f"""
+    WITH users AS (
+        SELECT user_id, min(line) AS first_line FROM {RAW}
+        WHERE user_id IN (SELECT user_id FROM sessions) GROUP BY user_id),
+    totals AS (SELECT user_id, max(session) AS sessions FROM sessions GROUP BY user_id),
+    placed AS (
+        SELECT user_id, first_line,
+            sum(sessions) OVER (ORDER BY first_line ROWS UNBOUNDED PRECEDING) - sessions AS before
+        FROM users JOIN totals USING (user_id))
+    SELECT user_id, item_id, rating, seconds AS timestamp, CAST(before + session AS BIGINT) AS session_id
+    FROM sessions JOIN placed USING (user_id) ORDER BY first_line, seconds, line"""
 
 
-def preprocessing_sql(thresholds: Thresholds) -> dict[str, str]:
-    """Return step -> SELECT; each reads the table named like the step before, the first one `RAW`."""
+def preprocessing_sql(thresholds: Thresholds, own_sessions: bool = False) -> dict[str, str]:
+    """Return step -> SELECT; each reads the table named like the step before, the first one `RAW`.
+
+    With ``own_sessions`` a session starts where ``own_session`` changes, without it after ``session_gap`` seconds.
+    """
     numbers = {**asdict(thresholds), "min_rating": _sql_float(thresholds.min_rating)}
+    opens = (_BY_ID if own_sessions else _BY_GAP).format(**numbers)
     names = [RAW, *_STEPS]
     return {
-        step: select.format(previous=previous, columns=_COLUMNS, **numbers)
+        step: select.format(previous=previous, columns=_COLUMNS, opens=opens, **numbers)
         for previous, (step, select) in zip(names[:-1], _STEPS.items(), strict=True)
     }
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recbole_session.converters.sessions import DAY, session_starts
+from recbole_session.converters.thresholds import DAY
 from recbole_session.errors import InputError
 
 HOUR = DAY // 24
@@ -77,11 +77,16 @@ def load_interactions(path: Path, session_gap: int = DAY) -> Interactions:
     users, items, seconds = users[order], items[order], seconds[order]
     if "session_id" in frame:
         sessions = pd.factorize(frame["session_id"])[0][order]
-        starts = session_starts(users, seconds, np.inf)  # only the first row of each user
+        starts = _starts(users, seconds, np.inf)  # only the first row of each user
         starts[1:] |= sessions[1:] != sessions[:-1]
     else:
-        starts = session_starts(users, seconds, session_gap)
+        starts = _starts(users, seconds, session_gap)
     return Interactions(users, items, seconds, starts)
+
+
+def _starts(users: NDArray[np.int64], times: NDArray[np.int64], gap: float) -> NDArray[np.bool_]:
+    """Mark the first row of each user and each row that follows more than ``gap`` seconds of silence."""
+    return np.concatenate(([True], (users[1:] != users[:-1]) | (np.diff(times) > gap)))
 
 
 def group_sizes(data: Interactions, starts: NDArray[np.bool_] | None = None) -> Sizes:
@@ -124,7 +129,7 @@ def gap_rows(data: Interactions) -> list[tuple[str, ...]]:
     """
     lines: list[tuple[str, ...]] = []
     for name, gap in GAPS.items():
-        starts = session_starts(data.users, data.times, gap)
+        starts = _starts(data.users, data.times, gap)
         sizes = group_sizes(data, starts)
         shortest = np.minimum.reduceat(sizes.rows_per_session, _first_sessions(sizes.sessions_per_user))
         passing = int(np.count_nonzero((sizes.sessions_per_user >= 2) & (shortest >= 2)))

@@ -7,23 +7,31 @@ other, so a line has one way to match: time is linear in its length, whatever it
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeVar
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
-from recbole_session.converters.parallel import map_blocks
-from recbole_session.converters.rows import BadLine, Block, LineCheck, Rows, read_blocks, shown
-from recbole_session.converters.sessions import DAY
+from recbole_session.converters.lines import MAX_LINE_BYTES, BadLine, LineCheck, shown, sql_path, time_fault
 from recbole_session.converters.sources import Source, open_source
-from recbole_session.converters.tokens import id_fault
+from recbole_session.converters.thresholds import DAY
+from recbole_session.converters.tokens import escape_token, id_fault
 from recbole_session.errors import InputError
 
 KEYS = (b"username", b"product_id", b"date")
+MAX_WORKERS = 8
 PARALLEL_BYTES = 32 << 20  # a small file is not worth the start of the workers
 
 _SINGLE = rb"'[^'\\\n]*+(?:\\[^\n][^'\\\n]*+)*+'"
@@ -57,67 +65,121 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _UNIX_EPOCH = date(1970, 1, 1).toordinal()
 
 
-def read_steam(source: Source, check: LineCheck) -> Iterator[Rows]:
-    """Read a review file block by block; ratings, which Steam has none of, are 1."""
-    large = source.path.stat().st_size > PARALLEL_BYTES
-    with open_source(source) as stream:
-        blocks = _checked(read_blocks(stream, source.name, 1 << 20), source.name)
-        with closing(map_blocks(parse_block, blocks, large)) as parsed:
-            for rows, bad in parsed:
-                yield check.add(rows, bad)
-    check.finish()
+class SteamReader:
+    """Reads review files; ratings, which Steam has none of, are 1.
+
+    Processes parse blocks of lines. What they find goes through a temporary file to DuckDB.
+    """
+
+    where: str | None = None
+    id_type = "VARCHAR"
+
+    def __init__(self, source: Source, check: LineCheck) -> None:
+        self._source, self._check = source, check
+
+    def select(self, path: Path) -> str:
+        """Parse the source into a file beside ``path`` and return the SELECT of its rows."""
+        large = self._source.path.stat().st_size > PARALLEL_BYTES
+        with open_source(self._source) as stream, path.open("wb") as parsed:
+            blocks = self._blocks(stream)
+            with closing(map_in_order(parse_block, blocks, large)) as results:
+                for rows, n_rows, bad in results:
+                    parsed.write(rows)
+                    self._check.add(n_rows, len(bad), bad)
+        self._check.good = 0  # DuckDB counts the good ones once more
+        columns = "{'user_id': 'VARCHAR', 'item_id': 'VARCHAR', 'seconds': 'BIGINT'}"
+        return f"""
+            SELECT user_id, item_id, 1.0 AS rating, seconds, NULL AS own_session, false AS malformed
+            FROM read_csv({sql_path(path)}, columns={columns}, auto_detect=false, header=false,
+                delim='\t', quote='', escape='', nullstr='\n')"""
+
+    def faults(self, path: Path, rows: list[int], rejected: list[int]) -> list[BadLine]:
+        """Return no lines: the parser has named them already."""
+        return []
+
+    def _blocks(self, stream: BinaryIO) -> Iterator[Block]:
+        """Cut the source into blocks of whole lines."""
+        name, rest, line = self._source.name, b"", 1
+        while chunk := stream.read(1 << 20):
+            if line == 1 and not rest:
+                chunk = self._checked(chunk)
+            head, feed, tail = chunk.rpartition(b"\n")
+            if feed:
+                yield Block(rest + head + feed, line)
+                line, rest = line + head.count(b"\n") + 1, tail
+            else:
+                rest += tail
+            if len(rest) > MAX_LINE_BYTES:
+                raise InputError(
+                    f"{name} line {line} is longer than {MAX_LINE_BYTES >> 20} MB: is this the review file?"
+                )
+        if rest:
+            yield Block(rest + b"\n", line)
+        elif line == 1:
+            raise InputError(f"{name} is empty: give the file as it was published.")
+
+    def _checked(self, start: bytes) -> bytes:
+        """Return the file's start without its byte order mark."""
+        if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise InputError(f"{self._source.name} is UTF-16 text, but must be UTF-8: save it again as UTF-8.")
+        start = start.removeprefix(b"\xef\xbb\xbf")
+        line = start.lstrip().partition(b"\n")[0]
+        if line and not line.startswith(b"{"):
+            raise InputError(
+                f"{self._source.name} begins with {shown(line)}, but a Steam review begins with '{{': "
+                "is this the review file?"
+            )
+        return start
 
 
-def _checked(blocks: Iterable[Block], name: str) -> Iterator[Block]:
-    for block in blocks:
-        if block.first_line == 1:
-            _check_first(block, name)
-        yield block
+class Block(NamedTuple):
+    """Whole lines of a file: ``data`` ends with a line feed, ``first_line`` counts from 1."""
+
+    data: bytes
+    first_line: int
 
 
-def _check_first(block: Block, name: str) -> None:
-    line = block.data.lstrip().partition(b"\n")[0]
-    if line and not line.startswith(b"{"):
-        raise InputError(
-            f"{name} begins with {shown(line)}, but a Steam review begins with '{{': is this the review file?"
-        )
-
-
-def parse_block(block: Block) -> tuple[Rows, list[BadLine]]:
+def parse_block(block: Block) -> tuple[bytes, int, list[BadLine]]:
     """Parse lines of review literals.
 
     Returns
     -------
-    rows
-        str users and items, ratings 1.0, int64 times (seconds, UTC midnight of the review's day).
-    bad
+    rows : bytes
+        Lines of user token, item token and seconds (UTC midnight of the review's day), separated by tabs.
+    n_rows : int
+    bad : list
         The lines outside the grammar, without user, item or date, or with an impossible date. Blank
         lines are neither rows nor bad.
     """
-    n_lines = block.data.count(b"\n")
-    bad: list[BadLine] = []
+    if b"\r" in block.data:
+        block = block._replace(data=block.data.replace(b"\r\n", b"\n"))
     found: list[tuple[bytes, ...]] = PLAIN_LINE.findall(block.data)
-    if len(found) == n_lines:
-        lines = np.arange(block.first_line, block.first_line + n_lines, dtype=np.int64)
-    else:
+    lines: Sequence[int] = range(block.first_line, block.first_line + len(found))
+    bad: list[BadLine] = []
+    if len(found) != block.data.count(b"\n"):
         found, lines, bad = _match_line_by_line(block)
-    keep = np.ones(len(found), dtype=bool)
-    columns = []
-    literals_of = zip(*found, strict=True) if found else [()] * len(KEYS)
-    for key, read, literals in zip(KEYS, (_decode_id, _decode_id, _decode_day), literals_of, strict=True):
-        values, reasons, codes = _read_distinct(literals, read)
-        wrong = np.array([reason != "" for reason in reasons], dtype=bool)[codes] & keep
-        bad += [BadLine(int(lines[row]), f"{key.decode()} {reasons[codes[row]]}") for row in np.flatnonzero(wrong)]
-        keep &= ~wrong
-        columns.append(values[codes])
-    users, items, times = columns
-    rows = Rows(users[keep], items[keep], np.ones(int(keep.sum())), times[keep].astype(np.int64), lines[keep])
-    return rows, sorted(bad)
+    rows = []
+    for line, literals in zip(lines, found, strict=True):
+        try:
+            rows.append("\t".join([read(literal) for read, literal in zip(_READ, literals, strict=True)]) + "\n")
+        except ValueError:
+            bad.append(BadLine(line, _reason(literals)))
+    return "".join(rows).encode(), len(rows), sorted(bad)
+
+
+def _reason(literals: Sequence[bytes]) -> str:
+    for key, read, literal in zip(KEYS, _READ, literals, strict=True):
+        try:
+            read(literal)
+        except ValueError as error:  # UnicodeDecodeError is one too
+            why = "holds bytes that are not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            return f"{key.decode()} {shown(literal)} {why}" if literal else f"{key.decode()} is missing"
+    raise AssertionError("every value of a malformed line reads")
 
 
 def _match_line_by_line(
     block: Block,
-) -> tuple[list[tuple[bytes, ...]], NDArray[np.int64], list[BadLine]]:
+) -> tuple[list[tuple[bytes, ...]], list[int], list[BadLine]]:
     found, lines, bad = [], [], []
     for number, line in enumerate(block.data.split(b"\n")[:-1], start=block.first_line):
         if match := PLAIN_LINE.fullmatch(line) or LINE.fullmatch(line):
@@ -125,34 +187,13 @@ def _match_line_by_line(
             lines.append(number)
         elif line.strip():
             bad.append(BadLine(number, f"not a literal of a Steam review: {shown(line)}"))
-    return found, np.array(lines, dtype=np.int64), bad
+    return found, lines, bad
 
 
 def _last_value(match: re.Match[bytes], key: int) -> bytes:
     """Return a key's value, b"" if absent; of a key in single and in double quotes the later one."""
     groups = range(key + 1, len(match.groups()) + 1, len(KEYS))
     return match[max(groups, key=match.start)] or b""
-
-
-def _read_distinct(
-    literals: Sequence[bytes], read: Callable[[bytes], object]
-) -> tuple[NDArray[np.object_], list[str], NDArray[np.int64]]:
-    """Apply ``read`` once to each distinct literal: its values, its reasons if bad ("" if not), codes [N]."""
-    column = np.empty(len(literals), dtype=object)
-    column[:] = literals
-    codes, distinct = pd.factorize(column)
-    values = np.empty(len(distinct), dtype=object)
-    reasons = [""] * len(distinct)
-    for code, literal in enumerate(distinct):
-        try:
-            values[code] = read(literal)
-        except ValueError as error:  # UnicodeDecodeError is one too
-            reasons[code] = f"{shown(literal)} {_why(error)}" if literal else "is missing"
-    return values, reasons, codes
-
-
-def _why(error: ValueError) -> str:
-    return "holds bytes that are not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def decode_string(literal: bytes) -> str:
@@ -183,14 +224,16 @@ def _unescape(match: re.Match[str]) -> str:
         raise ValueError("holds a broken escape") from None
 
 
-def _decode_id(literal: bytes) -> str:
+@lru_cache(1 << 16)
+def _read_id(literal: bytes) -> str:
     text = decode_string(literal)
     if reason := id_fault(text):
         raise ValueError(reason)
-    return text
+    return escape_token(text)
 
 
-def _decode_day(literal: bytes) -> int:
+@lru_cache(1 << 16)
+def _read_day(literal: bytes) -> str:
     """Return the seconds of a day's UTC midnight."""
     text = decode_string(literal)
     if not _DATE.fullmatch(text):
@@ -199,4 +242,54 @@ def _decode_day(literal: bytes) -> int:
         day = date.fromisoformat(text)
     except ValueError:
         raise ValueError("is no day of the calendar") from None
-    return (day.toordinal() - _UNIX_EPOCH) * DAY
+    seconds = (day.toordinal() - _UNIX_EPOCH) * DAY
+    if fault := time_fault(seconds):
+        raise ValueError(fault)
+    return str(seconds)
+
+
+_READ = (_read_id, _read_id, _read_day)
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    function: Callable[[Task], Result], tasks: Iterable[Task], parallel: bool
+) -> Generator[Result, None, None]:
+    """Apply a module's function to tasks in processes, as many as there are cores, and yield the results in order.
+
+    At most two tasks a worker are under way, so memory does not grow with their number. Without several
+    cores, or without fork (a spawned worker would run the caller's script again), it is plain ``map``.
+    """
+    workers = min(os.cpu_count() or 1, MAX_WORKERS)
+    if not parallel or workers == 1 or "fork" not in multiprocessing.get_all_start_methods():
+        yield from map(function, tasks)
+        return
+    pending: deque[Future[Result]] = deque()
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start_worker, (os.getpid(),)) as pool:
+        try:
+            for task in tasks:
+                pending.append(pool.submit(function, task))
+                if len(pending) >= 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise InputError("a worker process was killed, most likely for want of memory: free some.") from error
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _start_worker(parent: int) -> None:
+    """Make this worker end when its parent does; one that is killed cannot tell its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    gc.disable()  # blocks of plain values hold no cycles, and looking for some is a fifth of the time
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

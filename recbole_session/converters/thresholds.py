@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from recbole_session.converters.sessions import DAY
 from recbole_session.errors import InputError
+
+DAY = 86_400  # seconds; the paper's session gap
 
 HELP = {
     "min_rating": "keep rows with at least this rating",

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from recbole_session.converters.pipeline import Log
 from recbole_session.errors import InputError
 
 try:
@@ -23,19 +18,8 @@ try:
 except ImportError:  # Windows: no locks there, so left-over folders stay
     fcntl = None  # type: ignore[assignment]
 
-HEADER = b"user_id:token\titem_id:token\trating:float\ttimestamp:float\tsession_id:token\n"
 CARD = "dataset.json"
-CHUNK_ROWS = 1 << 16
 _SCRATCH = ".converting-"
-
-
-class Written(NamedTuple):
-    """What a written ``.inter`` file holds."""
-
-    rows: int
-    sessions: int
-    bytes: int
-    sha256: str
 
 
 @contextmanager
@@ -72,13 +56,13 @@ def _make_locked(output_dir: Path) -> tuple[Path, int | None]:
                 return scratch, lock
 
 
-def _lock(folder: Path) -> int | None:
-    """Lock a folder without waiting; None if another process holds it or there are no locks."""
+def _lock(folder: Path, wait: bool = False) -> int | None:
+    """Lock a folder; None if there are no locks or, without ``wait``, if another process holds it."""
     if fcntl is None:
         return None
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         os.close(descriptor)
         return None
@@ -100,91 +84,24 @@ def publish(scratch: Path, folder: Path, inter_name: str) -> Path:
     or a whole new dataset, at worst without its card, never a card that belongs to other data.
     """
     folder.mkdir(exist_ok=True)
-    (folder / CARD).unlink(missing_ok=True)
-    (scratch / inter_name).replace(folder / inter_name)
-    (scratch / CARD).replace(folder / CARD)
+    lock = _lock(folder, wait=True)  # two conversions into one name take turns
+    try:
+        (folder / CARD).unlink(missing_ok=True)
+        (scratch / inter_name).replace(folder / inter_name)
+        (scratch / CARD).replace(folder / CARD)
+    finally:
+        if lock is not None:
+            os.close(lock)
     return folder / inter_name
 
 
 def write_card(path: Path, card: dict[str, Any]) -> None:
     """Write the card as JSON; equal cards are equal bytes."""
-    with path.open("wb") as stream:
-        stream.write((json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
-        _to_disk(stream)
+    path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    to_disk(path)
 
 
-def write_inter(path: Path, chunks: Iterable[Log], users: NDArray[np.object_], items: NDArray[np.object_]) -> Written:
-    """Write an ``.inter`` file.
-
-    Parameters
-    ----------
-    chunks
-        Rows in their final order. Session tokens are 1, 2, 3, ... over the whole file.
-    users, items
-        UTF-8 token of every code; chunks whose users are tokens already need no ``users``.
-    """
-    rows = sessions = size = 0
-    digest = hashlib.sha256()
-    last: tuple[Any, int] | None = None  # (user, session) of the row before
-    with path.open("wb") as stream:
-        size += stream.write(HEADER)
-        digest.update(HEADER)
-        for chunk in _small(chunks):
-            opens = _opens_session(chunk, last)
-            tokens = sessions + np.cumsum(opens)
-            data = _encode(chunk, tokens, users, items)
-            size += stream.write(data)
-            digest.update(data)
-            rows, sessions = rows + len(tokens), int(tokens[-1])
-            last = chunk.users[-1], int(chunk.sessions[-1])
-        _to_disk(stream)
-    return Written(rows, sessions, size, digest.hexdigest())
-
-
-def _small(chunks: Iterable[Log]) -> Iterator[Log]:
-    for chunk in chunks:
-        for start in range(0, len(chunk.users), CHUNK_ROWS):
-            yield chunk.take(slice(start, start + CHUNK_ROWS))
-
-
-def _opens_session(chunk: Log, last: tuple[Any, int] | None) -> NDArray[np.bool_]:
-    opens = np.ones(len(chunk.users), dtype=bool)
-    opens[1:] = (chunk.users[1:] != chunk.users[:-1]) | (np.diff(chunk.sessions) != 0)
-    opens[0] = last != (chunk.users[0], int(chunk.sessions[0]))
-    return opens
-
-
-def _encode(chunk: Log, tokens: NDArray[np.int64], users: NDArray[np.object_], items: NDArray[np.object_]) -> bytes:
-    """Return the lines of a chunk: fields in zero-padded columns of bytes, then the zeros squeezed out."""
-    values, codes = np.unique(chunk.ratings, return_inverse=True)
-    ratings = np.array([repr(float(value)).encode() for value in values], dtype=object)
-    fields = [
-        text_columns(chunk.users if chunk.users.dtype == object else users[chunk.users]),
-        text_columns(items[chunk.items]),
-        text_columns(ratings[codes]),
-        digit_columns(chunk.times),
-        digit_columns(tokens),
-    ]
-    columns = []
-    for field, end in zip(fields, b"\t\t\t\t\n", strict=True):
-        columns += [field, np.full((len(tokens), 1), end, dtype=np.uint8)]
-    wide = np.concatenate(columns, axis=1).ravel()
-    return wide[wide != 0].tobytes()
-
-
-def text_columns(texts: NDArray[np.object_]) -> NDArray[np.uint8]:
-    """[N] byte strings without zero bytes -> [N, widest] bytes, zero-padded."""
-    return texts.astype(np.bytes_).view(np.uint8).reshape(len(texts), -1)
-
-
-def digit_columns(values: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """[N] numbers >= 0 -> [N, widest] digits, zero-padded on the left."""
-    powers = 10 ** np.arange(len(str(values.max())) - 1, -1, -1, dtype=np.int64)
-    digits = (values[:, None] // powers % 10 + ord("0")).astype(np.uint8)
-    digits[:, :-1][values[:, None] < powers[:-1]] = 0
-    return digits
-
-
-def _to_disk(stream: BinaryIO) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())  # or a power cut after the rename could leave an empty file
+def to_disk(path: Path) -> None:
+    """Wait until a file is on disk, or a power cut after its rename could leave it empty."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())

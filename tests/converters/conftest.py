@@ -2,10 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from recbole_session.cli import main
+from recbole_session.converters.conversion import file_to_read
+from recbole_session.converters.engine import create_raw_table, load_file, open_database
+from recbole_session.converters.lines import LineCheck
+from recbole_session.converters.sources import Source
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,3 +54,31 @@ def refused(cli, tmp_path):
         return errors
 
     return run
+
+
+class Loaded(NamedTuple):
+    """What a reader made of a file: columns of users, items, ratings, times and lines, and the malformed lines."""
+
+    columns: list
+    bad: list
+    good: int
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Read a file into a database as a conversion does; lines are counted as if none were blank or malformed."""
+
+    def read(make_reader, path, policy="skip"):
+        check = LineCheck(path.name, policy)
+        reader = make_reader(check)
+        scratch = tmp_path / "scratch"
+        scratch.mkdir(exist_ok=True)
+        with open_database(scratch) as connection:
+            create_raw_table(connection, reader)
+            load_file(connection, file_to_read(Source(path), reader, scratch), reader, check)
+            names = "user_id, item_id, rating, seconds, rowid, own_session"
+            rows = connection.execute(f"SELECT {names} FROM raw WHERE user_id IS NOT NULL ORDER BY rowid").fetchall()
+        check.finish()
+        return Loaded([list(column) for column in zip(*rows, strict=True)], check.first, check.good)
+
+    return read

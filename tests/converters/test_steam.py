@@ -1,14 +1,24 @@
 """The walker of review literals against ast.literal_eval, which it may never disagree with."""
 
 import ast
+import os
+import signal
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recbole_session.converters.rows import Block
-from recbole_session.converters.steam import decode_string, parse_block
+from recbole_session.converters import steam
+from recbole_session.converters.sources import Source
+from recbole_session.converters.steam import Block, SteamReader, decode_string, map_in_order, parse_block
+from recbole_session.errors import InputError
 
 REVIEW = (
     "{u'username': u'Foo', u'hours': 0.1, u'products': 41, u'product_id': u'725280', u'page_order': 0, "
@@ -16,8 +26,24 @@ REVIEW = (
 )
 
 
+class Reviews(NamedTuple):
+    users: list
+    items: list
+    times: list
+    bad: list
+
+
 def parse(*lines):
-    return parse_block(Block("".join(f"{line}\n" for line in lines).encode(), 1))
+    return parse_bytes("".join(f"{line}\n" for line in lines).encode())
+
+
+def parse_bytes(data):
+    rows, n_rows, bad = parse_block(Block(data, 1))
+    fields = [line.split("\t") for line in rows.decode().split("\n")[:-1]]
+    assert len(fields) == n_rows
+    users, items, times = ([row[place] for row in fields] for place in range(3))
+    users, items = ([unquote(token, errors="surrogatepass") for token in tokens] for tokens in (users, items))
+    return Reviews(users, items, [int(time) for time in times], bad)
 
 
 def python2_repr(value):
@@ -26,12 +52,8 @@ def python2_repr(value):
 
 
 def test_by_hand():
-    rows, bad = parse(REVIEW % "fine")
-    assert bad == []
-    assert rows.users.tolist() == ["Foo"]
-    assert rows.items.tolist() == ["725280"]
-    assert rows.times.tolist() == [int(datetime(2017, 12, 17, tzinfo=UTC).timestamp())]
-    assert rows.ratings.tolist() == [1.0]
+    midnight = int(datetime(2017, 12, 17, tzinfo=UTC).timestamp())
+    assert parse(REVIEW % "fine") == (["Foo"], ["725280"], [midnight], [])
 
 
 @pytest.mark.parametrize(
@@ -52,19 +74,18 @@ def test_a_review_text_confuses_nothing(text):
     line = REVIEW % text
     expected = ast.literal_eval(line)
     for variant in (line, line.replace(": u'", ":  u'").replace("u'date'", 'u"date"')):
-        rows, bad = parse(variant)
-        assert bad == []
-        assert rows.users.tolist() == [expected["username"]] == ["Foo"]
-        assert rows.lines.tolist() == [1]
-        assert rows.times.tolist() == [17517 * 86400]
+        rows = parse(variant)
+        assert rows.bad == []
+        assert rows.users == [expected["username"]] == ["Foo"]
+        assert rows.times == [17517 * 86400]
 
 
 def test_nothing_is_evaluated(tmp_path):
     target = tmp_path / "touched"
     call = f"__import__('pathlib').Path({str(target)!r}).touch()"
-    rows, bad = parse(call, REVIEW.replace("0.1", call) % "x", "{u'username': " + call + "}")
-    assert len(rows.lines) == 0
-    assert [line for line, _ in bad] == [1, 2, 3]
+    rows = parse(call, REVIEW.replace("0.1", call) % "x", "{u'username': " + call + "}")
+    assert rows.users == []
+    assert [line for line, _ in rows.bad] == [1, 2, 3]
     assert not target.exists()
 
 
@@ -91,23 +112,23 @@ def test_nothing_is_evaluated(tmp_path):
     ],
 )
 def test_a_malformed_line_and_its_neighbours(line, reason):
-    rows, bad = parse(REVIEW % "before", line, "", REVIEW % "after")
-    assert rows.lines.tolist() == [1, 4]
-    assert [number for number, _ in bad] == [2]
-    assert reason in bad[0].reason
+    rows = parse(REVIEW % "before", line, "", REVIEW % "after")
+    assert len(rows.users) == 2
+    assert [number for number, _ in rows.bad] == [2]
+    assert reason in rows.bad[0].reason
 
 
 def test_bytes_that_are_not_utf8():
     line = (REVIEW % "x").encode().replace(b"Foo", b"F\xffo") + b"\n"
-    rows, bad = parse_block(Block(line, 1))
-    assert len(rows.lines) == 0
-    assert "not UTF-8" in bad[0].reason
+    rows = parse_bytes(line)
+    assert rows.users == []
+    assert "not UTF-8" in rows.bad[0].reason
 
 
 def test_the_last_of_equal_keys_wins_in_either_quotes():
     for keys in (("'username'", '"username"'), ('"username"', "'username'"), ("u'username'", "u'username'")):
         line = f"{{{keys[0]}: 'first', 'product_id': '1', 'date': '2017-01-01', {keys[1]}: 'second'}}"
-        assert parse(line)[0].users.tolist() == ["second"] == [ast.literal_eval(line)["username"]]
+        assert parse(line).users == ["second"] == [ast.literal_eval(line)["username"]]
 
 
 literals = st.text(
@@ -133,9 +154,9 @@ def test_what_python_writes_reads_back(others, user, python2, random):
     line = "{" + ", ".join(f"{write(key)}: {write(value)}" for key, value in pairs) + "}"
     if any(0xD800 <= ord(character) <= 0xDFFF for character in line):
         return  # no file holds a bare half of a pair
-    rows, bad = parse_block(Block(line.encode() + b"\n", 1))
-    assert bad == []
-    assert rows.users.tolist() == [user] == [ast.literal_eval(line)["username"]]
+    rows = parse(line)
+    assert rows.bad == []
+    assert rows.users == [user] == [ast.literal_eval(line)["username"]]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")
@@ -149,18 +170,18 @@ def test_what_it_accepts_python_reads_the_same(data):
         piece = data.draw(st.sampled_from(["", "'", '"', "\\", "u", ",", ":", " ", "{", "}", "u'date': ", "é", "0"]))
         line[place : place + data.draw(st.integers(0, 2))] = [piece]
     text = "".join(line)
-    rows, bad = parse_block(Block(text.encode() + b"\n", 1))
-    assert len(rows.lines) + len(bad) == 1
-    if not bad:
+    rows = parse(text)
+    assert len(rows.users) + len(rows.bad) == 1
+    if not rows.bad:
         try:
             expected = ast.literal_eval(text.strip())
         except SyntaxError as error:  # a broken escape in a field that the converter has no use for
             assert "unicode error" in str(error)
             return
-        assert rows.users.tolist() == [expected["username"]]
-        assert rows.items.tolist() == [expected["product_id"]]
+        assert rows.users == [expected["username"]]
+        assert rows.items == [expected["product_id"]]
         day = datetime.fromisoformat(expected["date"]).replace(tzinfo=UTC)
-        assert rows.times.tolist() == [int(day.timestamp())]
+        assert rows.times == [int(day.timestamp())]
 
 
 @settings(max_examples=500, deadline=None)
@@ -182,9 +203,88 @@ def test_escapes_as_python_reads_them(body):
 
 def test_time_is_linear_in_a_hostile_line():
     """Many equal keys and no end: a pattern with two ways to match would take for ever."""
-    import time
-
     started = time.perf_counter()
-    _, bad = parse("{" + "u'username': u'a', " * 20_000, "{" + "'a': " * 20_000, "{'a': '" + "\\'" * 100_000)
+    bad = parse("{" + "u'username': u'a', " * 20_000, "{" + "'a': " * 20_000, "{'a': '" + "\\'" * 100_000).bad
     assert len(bad) == 3
     assert time.perf_counter() - started < 5
+
+
+def square(number):
+    return number * number, os.getpid()
+
+
+def fail(number):
+    raise ValueError(number)
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr(steam.os, "cpu_count", lambda: 2)
+
+
+def test_order_and_processes(two_cores):
+    results = list(map_in_order(square, range(50), parallel=True))
+    assert [result for result, _ in results] == [number * number for number in range(50)]
+    assert os.getpid() not in {process for _, process in results}
+    assert {process for _, process in map_in_order(square, range(3), parallel=False)} == {os.getpid()}
+
+
+def test_tasks_are_taken_a_few_at_a_time(two_cores):
+    taken = []
+    results = map_in_order(square, (taken.append(number) or number for number in range(100)), parallel=True)
+    next(results)
+    assert len(taken) <= 5
+    results.close()
+
+
+def test_an_error_in_a_worker_arrives(two_cores):
+    with pytest.raises(ValueError, match="0"):
+        list(map_in_order(fail, range(9), parallel=True))
+
+
+def die(number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_sentence(two_cores):
+    with pytest.raises(InputError, match="a worker process was killed"):
+        list(map_in_order(die, range(9), parallel=True))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for the worker in /proc")
+def test_workers_leave_with_a_killed_parent():
+    script = """
+import os, signal
+from recbole_session.converters import steam
+steam.os.cpu_count = lambda: 2
+results = steam.map_in_order(steam.os.getpgid, [0] * 9, parallel=True)
+next(results)
+print(steam.multiprocessing.active_children()[0].pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", script]
+    worker = int(subprocess.run(command, check=False, env=environment, stdout=subprocess.PIPE).stdout)
+    for _ in range(100):
+        if not Path(f"/proc/{worker}").exists():
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    raise AssertionError("a worker outlived its killed parent by ten seconds")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_steam_in_parallel_reads_the_same(load, tmp_path, monkeypatch, two_cores, end):
+    lines = [
+        f"{{u'username': u'u {n % 97}', u'product_id': u'{n % 13}', u'date': u'2017-01-{n % 28 + 1:02}'}}{end}"
+        for n in range(40_000)
+    ]
+    lines[20_000] = f"damaged{end}"
+    path = tmp_path / "steam_reviews.json"
+    path.write_text("".join(lines), newline="")
+    read = {}
+    for limit in (0, 1 << 60):
+        monkeypatch.setattr(steam, "PARALLEL_BYTES", limit)
+        read[limit] = load(lambda check: SteamReader(Source(path), check), path)
+        assert (read[limit].good, [line for line, _ in read[limit].bad]) == (39_999, [20_001])
+    assert read[0] == read[1 << 60]

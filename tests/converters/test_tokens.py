@@ -1,16 +1,15 @@
-"""Tokens survive the reader that RecBole uses; codes follow the first appearance."""
+"""Tokens survive the reader that RecBole uses, and DuckDB escapes them as Python does."""
 
 import io
 from urllib.parse import unquote
 
-import numpy as np
+import duckdb
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_session.converters.rows import Rows
-from recbole_session.converters.tokens import RESERVED, Vocabulary, drop_bad_ids, escape_token
+from recbole_session.converters.tokens import MACRO, RESERVED, escape_token, id_fault
 
 
 def test_by_hand():
@@ -34,22 +33,17 @@ def test_pandas_reads_it_as_recbole_reads_files(engine, text):
     assert frame["user"].tolist() == [token]
 
 
-def test_codes_over_blocks():
-    vocabulary = Vocabulary()
-    assert vocabulary.encode(np.array([7, 5, 7])).tolist() == [0, 1, 0]
-    assert vocabulary.encode(np.array([9, 5])).tolist() == [2, 1]
-    assert vocabulary.tokens().tolist() == [b"7", b"5", b"9"]
-    assert len(vocabulary) == 3
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(st.characters(codec="utf-8")) | st.sampled_from(sorted(RESERVED)), max_size=20))
+def test_duckdb_escapes_alike(texts):
+    with duckdb.connect() as connection:
+        connection.create_function("escape_token", escape_token, ["VARCHAR"], "VARCHAR")
+        connection.execute(MACRO)
+        rows = connection.execute("SELECT token(unnest(?))", [texts]).fetchall()
+    assert [token for (token,) in rows] == [escape_token(text) for text in texts]
 
 
-def test_bad_ids():
-    users = np.array(["a", "", "b", "x" * 1001, "c"], dtype=object)
-    items = np.array(["1", "1", " ", "1", "2"], dtype=object)
-    five = np.arange(5)
-    rows, bad = drop_bad_ids(Rows(users, items, np.ones(5), five, five + 10))
-    assert rows.users.tolist() == ["a", "c"]
-    assert [(line, reason.split("'")[0] + reason.split("'")[-1]) for line, reason in bad] == [
-        (11, "user  is empty"),
-        (12, "item  is empty"),
-        (13, "user  is longer than 1000 bytes"),
-    ]
+def test_ids_that_are_none():
+    assert [id_fault(text) for text in ("", " ", "x" * 1001, "%" * 400, "a", "é" * 500)] == [
+        "is empty", "is empty", "is longer than 1000 bytes", "is longer than 1000 bytes", None, None,
+    ]  # fmt: skip

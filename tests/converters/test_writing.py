@@ -5,55 +5,53 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
-import numpy as np
+import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from recbole_session.converters import convert, writing
-from recbole_session.converters.pipeline import Log
-from recbole_session.converters.writing import HEADER, publish, scratch_folder, write_inter
+from recbole_session.converters import convert
+from recbole_session.converters.engine import write_inter
+from recbole_session.converters.writing import publish, scratch_folder
 from recbole_session.errors import InputError
 
-
-def log(users, items, ratings, times, sessions):
-    return Log(
-        np.array(users, dtype=np.int32), np.array(items, dtype=np.int32), np.array(ratings),
-        np.array(times, dtype=np.int64), np.array(sessions, dtype=np.int64),
-    )  # fmt: skip
+HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\tsession_id:token\n"
 
 
-def table(*tokens):
-    result = np.empty(len(tokens), dtype=object)
-    result[:] = [token.encode() for token in tokens]
-    return result
-
-
-@pytest.mark.parametrize("chunk_rows", [1, 2, 3, 100])
-def test_the_file_by_hand(tmp_path, monkeypatch, chunk_rows):
-    monkeypatch.setattr(writing, "CHUNK_ROWS", chunk_rows)
-    chunks = [
-        log([0, 0, 0], [1, 0, 1], [5.0, 3.5, -0.25], [0, 7, 978300760], [1, 1, 2]),
-        log([0, 2, 2], [0, 0, 0], [1e20, 0.1, 5.0], [978300760, 10, 11], [2, 2, 3]),
-    ]
-    written = write_inter(tmp_path / "x", chunks, table("user é", "unused", "7"), table("i", "long item"))
-    assert (tmp_path / "x").read_text(encoding="utf-8") == (
-        "user_id:token\titem_id:token\trating:float\ttimestamp:float\tsession_id:token\n"
+def test_the_file_by_hand(tmp_path):
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE raw_rows (line INT, user_id VARCHAR)")
+        connection.execute("INSERT INTO raw_rows VALUES (0, 'user é'), (1, '7'), (2, '#x')")
+        connection.execute(
+            "CREATE TABLE sessions "
+            "(line INT, user_id VARCHAR, item_id VARCHAR, rating DOUBLE, seconds BIGINT, session INT)"
+        )
+        connection.execute(
+            "INSERT INTO sessions VALUES (9, '7', 'i', 5.0, 11, 2), (0, 'user é', 'long item', 5.0, 0, 1), "
+            "(8, 'user é', 'i', 3.5, 7, 1), (5, '7', 'i', 0.1, 10, 1), (7, 'user é', 'i', 1e20, 978300760, 2), "
+            "(3, 'user é', ' i', -0.25, 978300760, 2)"
+        )
+        assert write_inter(connection, tmp_path / "x") == 4
+    assert (tmp_path / "x").read_text(encoding="utf-8") == HEADER + (
         "user é\tlong item\t5.0\t0\t1\n"
         "user é\ti\t3.5\t7\t1\n"
-        "user é\tlong item\t-0.25\t978300760\t2\n"
+        "user é\t i\t-0.25\t978300760\t2\n"
         "user é\ti\t1e+20\t978300760\t2\n"
         "7\ti\t0.1\t10\t3\n"
         "7\ti\t5.0\t11\t4\n"
     )
-    assert (written.rows, written.sessions) == (6, 4)
-    assert written.bytes == (tmp_path / "x").stat().st_size
 
 
-def test_equal_session_numbers_of_two_users_are_two_tokens(tmp_path):
-    write_inter(tmp_path / "x", [log([0, 1], [0, 0], [1.0, 1.0], [5, 5], [1, 1])], table("a", "b"), table("i"))
-    assert [line.split("\t")[-1] for line in (tmp_path / "x").read_text().splitlines()[1:]] == ["1", "2"]
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
+def test_ratings_are_written_as_python_writes_them(ratings):
+    with duckdb.connect() as connection:
+        texts = connection.execute("SELECT CAST(unnest(?::DOUBLE[]) AS VARCHAR)", [ratings]).fetchall()
+    assert [text for (text,) in texts] == [repr(rating) for rating in ratings]
 
 
 def test_the_scratch_folder_goes_and_takes_what_it_made_along(tmp_path):
@@ -110,12 +108,33 @@ def test_the_same_input_and_flags_give_the_same_bytes(tmp_path):
     card = json.loads((tmp_path / "a" / "ml-100k" / "dataset.json").read_text())
     assert card["options"]["session_gap"] == 3600
     assert str(tmp_path) not in json.dumps(card)
-    assert (tmp_path / "a" / "ml-100k" / "ml-100k.inter").read_bytes().startswith(HEADER)
+    assert (tmp_path / "a" / "ml-100k" / "ml-100k.inter").read_text().startswith(HEADER)
+
+
+def test_two_conversions_into_one_name_take_turns(tmp_path, monkeypatch):
+    """While one has put its file but not its card in place, another waits."""
+    folder = tmp_path / "d"
+    for scratch in ("a", "b"):
+        (tmp_path / scratch).mkdir()
+        for name in ("d.inter", "dataset.json"):
+            (tmp_path / scratch / name).write_text(scratch)
+    replace, other = Path.replace, threading.Thread(target=publish, args=(tmp_path / "b", folder, "d.inter"))
+
+    def slowly(self, target):
+        if self == tmp_path / "a" / "dataset.json":
+            other.start()
+            other.join(0.5)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", slowly)
+    publish(tmp_path / "a", folder, "d.inter")
+    other.join()
+    assert (folder / "d.inter").read_text() == (folder / "dataset.json").read_text() == "b"
 
 
 KILLED_AT = {
-    "while reading": "recbole_session.converters.rows.LineCheck.add",
-    "while writing": "recbole_session.converters.writing._encode",
+    "while reading": "recbole_session.converters.lines.LineCheck.add",
+    "while writing": "recbole_session.converters.conversion.write_inter",
     "before the data's rename": "recbole_session.converters.conversion.publish",
     "between the renames": "pathlib.Path.replace",
 }

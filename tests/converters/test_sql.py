@@ -1,26 +1,30 @@
 """The preprocessing against values worked out by hand, a slow reference and the published counts."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_session.converters import pipeline
+from recbole_session.converters import sql
 from recbole_session.converters.conversion import run_conversion
-from recbole_session.converters.pipeline import Log, prepare_in_memory
-from recbole_session.converters.sessions import DAY
+from recbole_session.converters.engine import create_raw_table, prepare_with_duckdb
+from recbole_session.converters.sql import RESULT
 from recbole_session.converters.stats import group_sizes, load_interactions, quartiles, table_rows
-from recbole_session.converters.thresholds import Thresholds
-from tests.converters.reference_converter import prepare
+from recbole_session.converters.thresholds import DAY, Thresholds
+from tests.converters.reference_converter import numbered_within_user, prepare
 
 EVERYTHING = Thresholds(
     min_item_rows=1, min_user_rows=1, max_rows_per_user=10**6, min_sessions=1, min_rows_per_session=1
 )
 
 rows_strategy = st.lists(
-    st.tuples(st.integers(0, 4), st.integers(0, 5), st.sampled_from([0.5, 3.0, 4.0]), st.integers(0, 30)),
+    st.tuples(
+        st.sampled_from("01234"), st.sampled_from("012345"), st.sampled_from([0.5, 3.0, 4.0]), st.integers(0, 30)
+    ),
     max_size=60,
 )
 thresholds_strategy = st.builds(
@@ -35,34 +39,22 @@ thresholds_strategy = st.builds(
 )
 
 
-def coded(rows):
-    """Turn rows with codes by first appearance into one Log per seven rows, as a reader would."""
-    users = {user: code for code, user in enumerate(dict.fromkeys(row[0] for row in rows))}
-    items = {item: code for code, item in enumerate(dict.fromkeys(row[1] for row in rows))}
-    for start in range(0, len(rows), 7):
-        piece = rows[start : start + 7]
-        yield Log(
-            np.array([users[row[0]] for row in piece], dtype=np.int32),
-            np.array([items[row[1]] for row in piece], dtype=np.int32),
-            np.array([row[2] for row in piece], dtype=np.float64),
-            np.array([row[3] for row in piece], dtype=np.int64),
-        )
+class Text:
+    """A reader's part that matters to the raw table."""
+
+    id_type = "VARCHAR"
 
 
-def tuples(prepared, rows):
-    """Return the chunks as rows with the raw users and items, like the reference's."""
-    users = list(dict.fromkeys(row[0] for row in rows))
-    items = list(dict.fromkeys(row[1] for row in rows))
-    return [
-        (users[user], items[item], rating, time, session)
-        for chunk in prepared.chunks
-        for user, item, rating, time, session in zip(*(column.tolist() for column in chunk), strict=True)
-    ]
-
-
-def run(rows, thresholds):
-    prepared = prepare_in_memory(coded(rows), thresholds, None)
-    return prepared, tuples(prepared, rows)
+def run(rows, thresholds, prepare=prepare_with_duckdb, scratch=Path("unused"), own_sessions=False):
+    """Prepare rows (user, item, rating, time[, own session]); return the counts and the resulting rows."""
+    with duckdb.connect() as connection:
+        create_raw_table(connection, Text)
+        if rows:
+            values = [(*row[:4], row[4] if own_sessions else None, False) for row in rows]
+            connection.executemany("INSERT INTO raw VALUES (?, ?, ?, ?, ?, ?)", values)
+        counts = prepare(connection, thresholds, own_sessions, scratch)
+        result = connection.execute(RESULT).fetchall()
+    return counts, numbered_within_user(result)
 
 
 def test_the_steps_by_hand():
@@ -85,7 +77,7 @@ def test_the_steps_by_hand():
         ("b", "y", 1.0, 9 * DAY),  # a low rating
     ]
     thresholds = Thresholds(min_rating=4.0, min_item_rows=2, min_user_rows=2)
-    prepared, result = run(rows, thresholds)
+    counts, result = run(rows, thresholds)
     assert result == [
         ("b", "x", 5.0, 0, 1),
         ("b", "y", 5.0, 0, 1),
@@ -96,7 +88,7 @@ def test_the_steps_by_hand():
         ("a", "y", 5.0, 3 * DAY, 2),
         ("a", "x", 5.0, 3 * DAY, 2),
     ]
-    assert [tuple(count) for count in prepared.counts] == [
+    assert [tuple(count) for count in counts] == [
         ("read", 14, 4, 3),
         ("min_rating", 13, 4, 3),
         ("min_item_rows", 12, 4, 2),
@@ -136,19 +128,38 @@ def test_each_step_runs_once():
 
 
 def test_no_rows():
-    prepared, result = run([], Thresholds())
+    counts, result = run([], Thresholds())
     assert result == []
-    assert prepared.counts[-1] == ("sessions", 0, 0, 0)
+    assert counts[-1] == ("sessions", 0, 0, 0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows_strategy, thresholds_strategy)
 def test_against_the_slow_reference(rows, thresholds):
-    prepared, result = run(rows, thresholds)
+    counts, result = run(rows, thresholds)
     assert result == prepare(rows, thresholds)
-    assert prepared.counts[-1].rows == len(result)
-    assert prepared.counts[-1].users == len({row[0] for row in result})
-    assert prepared.counts[-1].items == len({row[1] for row in result})
+    assert counts[-1].rows == len(result)
+    assert counts[-1].users == len({row[0] for row in result})
+    assert counts[-1].items == len({row[1] for row in result})
+
+
+def test_own_sessions_count_and_gaps_do_not():
+    # u: one session over two days, then another within the second; v: one session only
+    rows = [
+        ("u", "x", 1.0, 0, "s1"),
+        ("v", "x", 1.0, 0, "s3"),
+        ("u", "y", 1.0, 2 * DAY, "s1"),
+        ("u", "x", 1.0, 2 * DAY, "s2"),
+        ("u", "y", 1.0, 2 * DAY, "s2"),
+        ("v", "y", 1.0, 9 * DAY, "s3"),
+    ]
+    _, result = run(rows, replace(EVERYTHING, min_sessions=2, min_rows_per_session=2), own_sessions=True)
+    assert result == [
+        ("u", "x", 1.0, 0, 1),
+        ("u", "y", 1.0, 2 * DAY, 1),
+        ("u", "x", 1.0, 2 * DAY, 2),
+        ("u", "y", 1.0, 2 * DAY, 2),
+    ]
 
 
 def test_table_1_of_the_real_rows(ml_1m_part, tmp_path):
@@ -170,9 +181,9 @@ def test_table_1_of_the_real_rows(ml_1m_part, tmp_path):
     assert len(sizes.rows_per_session) == conversion.card["output"]["sessions"]
 
 
-@pytest.mark.parametrize("step", ["_drop_rare_items", "_drop_rare_users", "_keep_latest"])
-def test_every_step_matters_to_the_hand_made_example(step, monkeypatch):
-    monkeypatch.setattr(pipeline, step, lambda log, thresholds: log)
+@pytest.mark.parametrize("step", ["min_rating", "min_item_rows", "min_user_rows", "max_rows_per_user"])
+def test_every_step_matters_to_the_hand_made_examples(step, monkeypatch):
+    monkeypatch.setitem(sql._STEPS, step, "SELECT * FROM {previous}")
     with pytest.raises(AssertionError):
         test_the_steps_by_hand()
         test_the_latest_rows_stay_and_ties_keep_file_order()

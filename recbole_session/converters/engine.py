@@ -1,0 +1,141 @@
+"""DuckDB reads the raw files, does the preprocessing and writes the atomic file: out of core, on all cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import duckdb
+
+from recbole_session.converters.generic import MACROS
+from recbole_session.converters.lines import REPORTED, BadLine, LineCheck, sql_text
+from recbole_session.converters.sql import RAW, RESULT, count_sql, preprocessing_sql
+from recbole_session.converters.thresholds import Thresholds
+from recbole_session.converters.tokens import MACRO, escape_token
+from recbole_session.errors import InputError
+
+# Of DuckDB's own buffers; what does not fit goes to files (measured: results/convert.md).
+MEMORY_LIMIT = "1200MB"
+
+
+class Reader(Protocol):
+    """One format: how DuckDB reads a file of it, and how to name what it cannot read."""
+
+    id_type: str
+    where: str | None  # the user's own condition on rows
+
+    def select(self, path: Path) -> str:
+        """Return the SELECT of user_id, item_id, rating, seconds, own_session and malformed, in the file's order.
+
+        Blank lines and malformed lines are rows without a user.
+        """
+
+    def faults(self, path: Path, rows: list[int], rejected: list[int]) -> list[BadLine]:
+        """Name malformed lines, see `lines.line_faults`."""
+
+
+class Count(NamedTuple):
+    """What is left after a step."""
+
+    step: str
+    rows: int
+    users: int
+    items: int
+
+
+@contextmanager
+def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database in memory that spills to ``scratch``.
+
+    Raises
+    ------
+    InputError
+        If DuckDB gives up in the block, most likely for a full disk.
+    """
+    connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": str(scratch / "spilled")})
+    try:
+        connection.create_function("escape_token", escape_token, ["VARCHAR"], "VARCHAR")
+        for macro in (MACRO, *MACROS):
+            connection.execute(macro)
+        yield connection
+    except duckdb.Error as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"DuckDB gave up ({reason}): free some disk under --data_path {scratch.parent}, or choose another."
+        ) from error
+    finally:
+        connection.close()
+
+
+def create_raw_table(connection: duckdb.DuckDBPyConnection, reader: Reader) -> None:
+    """Create the table that `load_file` fills and the view of it that the preprocessing reads."""
+    connection.execute(
+        f"CREATE TABLE raw (user_id {reader.id_type}, item_id {reader.id_type}, rating DOUBLE, seconds BIGINT, "
+        "own_session VARCHAR, malformed BOOLEAN)"
+    )
+    columns = "rowid AS line, user_id, item_id, rating, seconds, own_session"
+    connection.execute(f"CREATE VIEW {RAW} AS SELECT {columns} FROM raw WHERE user_id IS NOT NULL")
+
+
+def load_file(connection: duckdb.DuckDBPyConnection, path: Path, reader: Reader, check: LineCheck) -> None:
+    """Append a file's rows to the table ``raw``; ``check`` gets the malformed lines."""
+    connection.execute("DROP TABLE IF EXISTS reject_errors")
+    connection.execute("DROP TABLE IF EXISTS reject_scans")
+    select = reader.select(path)
+    start = _number(connection, "SELECT count(*) FROM raw")
+    if reader.where:  # it may hold a join, which mixes the rows of several threads up
+        connection.execute("SET threads = 1")
+    try:
+        connection.execute(f"INSERT INTO raw {select}")
+    except (duckdb.ProgrammingError, duckdb.DataError) as error:
+        if not reader.where:
+            raise
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--where {reader.where!r} is not a condition on {path.name} ({reason}).") from error
+    connection.execute("RESET threads")
+    good, wrong = connection.execute(
+        "SELECT count(user_id), count(CASE WHEN malformed THEN 1 END) FROM raw WHERE rowid >= ?", [start]
+    ).fetchall()[0]
+    rejects, rejected = 0, []
+    if connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall():
+        rejects = _number(connection, "SELECT count(DISTINCT line) FROM reject_errors")
+        first = f"SELECT DISTINCT line FROM reject_errors ORDER BY line LIMIT {REPORTED}"
+        rejected = [line for (line,) in connection.execute(first).fetchall()]
+    named = []
+    if wrong + rejects:
+        first = f"SELECT rowid - {start} FROM raw WHERE malformed AND rowid >= {start} ORDER BY rowid LIMIT {REPORTED}"
+        named = reader.faults(path, [row for (row,) in connection.execute(first).fetchall()], rejected)
+    check.add(good, wrong + rejects, named)
+
+
+def prepare_with_duckdb(
+    connection: duckdb.DuckDBPyConnection, thresholds: Thresholds, own_sessions: bool, scratch: Path
+) -> list[Count]:
+    """Run the preprocessing; the table ``sessions`` has the rows, and the counts after each step come back."""
+    del scratch  # other engines stage files there
+    counts = [Count("read", *connection.execute(count_sql(RAW)).fetchall()[0])]
+    previous = None
+    for step, select in preprocessing_sql(thresholds, own_sessions).items():
+        connection.execute(f"CREATE TABLE {step} AS {select}")
+        if previous:
+            connection.execute(f"DROP TABLE {previous}")
+        counts.append(Count(step, *connection.execute(count_sql(step)).fetchall()[0]))
+        previous = step
+    return counts
+
+
+def write_inter(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
+    """Write the table ``sessions`` as an ``.inter`` file and return the number of sessions."""
+    names = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float", "session_id": "token"}
+    columns = ", ".join(f'{name} AS "{name}:{kind}"' for name, kind in names.items())
+    connection.execute(
+        f"COPY (SELECT {columns} FROM ({RESULT})) TO {sql_text(str(path))} "
+        "(FORMAT csv, HEADER true, DELIMITER '\t', QUOTE '', ESCAPE '')"
+    )
+    return _number(connection, "SELECT sum(last) FROM (SELECT max(session) AS last FROM sessions GROUP BY user_id)")
+
+
+def _number(connection: duckdb.DuckDBPyConnection, select: str) -> int:
+    return int(connection.execute(select).fetchall()[0][0] or 0)
