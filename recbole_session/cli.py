@@ -11,16 +11,33 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from recbole_session import __version__
-from recbole_session.errors import InputError
+from recbole_session.commands.examples import EXAMPLES
+from recbole_session.errors import InputError, nearest
 
 SUBCOMMANDS = {
     name: f"recbole_session.commands.{name}"
     for name in ("convert", "stats", "train", "compare", "tune", "report", "audit", "recommend", "explain", "export")
 }
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help that keeps line breaks and shows the defaults that the texts do not name themselves."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ""
+        is_named = "default" in text or action.required or action.default in (None, False, argparse.SUPPRESS)
+        return text if is_named else f"{text} (default: %(default)s)"
+
+
+def _check_names(parser: argparse.ArgumentParser, given: Sequence[str], known: Collection[str]) -> None:
+    """Refuse the first option or sub-command that does not exist, with the nearest one that does."""
+    for name in given:
+        if name not in known:
+            parser.error(f"{name!r} is unknown{nearest(name, known)}")
 
 
 def main(argv: Sequence[str] | None = None, program: str = "recbole-session") -> int:
@@ -40,10 +57,21 @@ def main(argv: Sequence[str] | None = None, program: str = "recbole-session") ->
     for name, module_name in SUBCOMMANDS.items():
         wanted = not argv or argv[0] == name or argv[0] in ("-h", "--help")
         module = importlib.import_module(module_name) if wanted else None
-        subparser = subparsers.add_parser(name, help=module.HELP if module else None, allow_abbrev=False)
+        subparser = subparsers.add_parser(
+            name, help=module.HELP if module else None, allow_abbrev=False, formatter_class=_Help
+        )
         if module:
             module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run, takes_keys=getattr(module, "TAKES_KEYS", False))
+            examples = "\n".join(f"  recbole-session {example}" for example in EXAMPLES[name])
+            subparser.epilog = f"{subparser.epilog}\n\n" if subparser.epilog else ""
+            subparser.epilog += f"examples:\n{examples}"
+            takes_keys = getattr(module, "TAKES_KEYS", False)
+            subparser.set_defaults(run=module.run, takes_keys=takes_keys)
+            if argv and argv[0] == name and not takes_keys:
+                options = [argument.partition("=")[0] for argument in argv if argument.startswith("--")]
+                _check_names(subparser, options, [*subparser._option_string_actions, "--"])
+    if argv and not argv[0].startswith("-"):
+        _check_names(parser, argv[:1], list(SUBCOMMANDS))
     with suppress(ImportError):  # the extra "completion"
         importlib.import_module("argcomplete").autocomplete(parser)
     arguments, keys = parser.parse_known_args(argv)

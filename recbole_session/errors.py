@@ -1,5 +1,10 @@
 """The one exception that means "you, the reader of this message, can mend it"."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
 
 class InputError(ValueError):
     """A mistake in a key, a file or a command, told in one sentence.
@@ -7,3 +12,19 @@ class InputError(ValueError):
     The sentence names the key or the file and line, what was found, what is allowed and what to do.
     The command line prints it without a traceback and leaves with exit code 2.
     """
+
+
+def shown(value: object) -> str:
+    """Text of a value for a sentence, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # more digits or levels than Python writes
+        text = f"a {type(value).__name__} too large to write"
+    return text if len(text) <= 200 else f"{text[:190]}..."
+
+
+def nearest(name: object, known: Collection[str]) -> str:
+    """Words that point from an unknown name to the nearest known one, or nothing."""
+    lower = {entry.lower(): entry for entry in known}
+    matches = difflib.get_close_matches(str(name)[:100].lower(), list(lower), n=1, cutoff=0.5)
+    return f"; did you mean {lower[matches[0]]!r}?" if matches else ""

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the picture and the table, both or none, and print the table."""
-    from recbole_session.config.rules import nearest
+    from recbole_session.errors import nearest
     from recbole_session.inference.explain_picture import draw_explanation
     from recbole_session.inference.explain_table import explanation_table
     from recbole_session.inference.explanation import explain

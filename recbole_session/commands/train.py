@@ -29,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         'recbole-session train --model=NAME --dataset=NAME [--config_files="a.yaml b.yaml"] [--key=value ...]'
     )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = DESCRIPTION
     parser.add_argument(
         "--resume",

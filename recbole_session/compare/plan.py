@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from recbole_session.config.models import PROPERTIES
-from recbole_session.config.rules import RULES, nearest
+from recbole_session.config.rules import RULES
 from recbole_session.config.values import deep_merge, plain, read_yaml_file
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, nearest
 
 FIRST_SEED = 2020  # RecBole's default `seed`
 DEFAULT_SEEDS = 5

@@ -10,10 +10,9 @@ from recbole.utils.argument_list import dataset_arguments
 
 from recbole_session.compare.plan import Plan, Row
 from recbole_session.config.models import available_models, keys_of_all_models
-from recbole_session.config.rules import nearest
 from recbole_session.config.session_config import SessionConfig, known_keys
 from recbole_session.config.values import deep_merge, plain
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, nearest
 from recbole_session.run.build import build
 
 # The rows of a table are ranks among the same candidates, measured alike.

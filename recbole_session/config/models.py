@@ -13,9 +13,8 @@ import recbole
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_session.compat import import_recbole_models
-from recbole_session.config.rules import nearest, shown
 from recbole_session.config.values import read_yaml_file
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, nearest, shown
 
 PROPERTIES = Path(__file__).with_name("properties")
 RECBOLE_PROPERTIES = Path(recbole.__file__).with_name("properties")

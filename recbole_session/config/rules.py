@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import math
 from collections.abc import Collection, Mapping
@@ -13,7 +12,7 @@ from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType
 
 from recbole_session.config import rule_kinds as kinds
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, shown
 
 SESSION_FEATURES = ("ST", "SSE", "TSA", "GAP")
 CANDIDATE_SETS = ("random", "popular", "all")
@@ -268,19 +267,3 @@ def _check_training(values: Mapping[str, Any]) -> None:
     decay, weights = values["weight_decay"], values.get("reg_weight")
     found = f"weight_decay is {decay} and reg_weight {weights}"
     _demand(not (decay and isinstance(weights, list)), found, "one of them, as RecBole compares the two")
-
-
-def shown(value: object) -> str:
-    """Text of a value for a sentence, cut where it is long."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # more digits or levels than Python writes
-        text = f"a {type(value).__name__} too large to write"
-    return text if len(text) <= 200 else f"{text[:190]}..."
-
-
-def nearest(name: object, known: Collection[str]) -> str:
-    """Words that point from an unknown name to the nearest known one, or nothing."""
-    lower = {entry.lower(): entry for entry in known}
-    matches = difflib.get_close_matches(str(name)[:100].lower(), list(lower), n=1, cutoff=0.5)
-    return f"; did you mean {lower[matches[0]]!r}?" if matches else ""

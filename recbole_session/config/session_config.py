@@ -28,9 +28,9 @@ from recbole_session.config.models import (
     read_defaults,
 )
 from recbole_session.config.rule_kinds import FIELD
-from recbole_session.config.rules import NESTED_KEYS, check_combination, check_value, nearest, shown
+from recbole_session.config.rules import NESTED_KEYS, check_combination, check_value
 from recbole_session.config.values import check_size, deep_merge, dump_yaml, parse_command_line, plain, read_yaml_file
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, nearest, shown
 
 # Keys that RecBole reads and that none of its property files lists.
 _RECBOLE_EXTRA_KEYS = {"encoding", "tail_ratio", "numerical_features", "discretization", "log_wandb", "wandb_project"}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, shown
 
 # Merged as a whole: half of one split and half of another is neither.
 _WHOLE_KEYS = {"split"}
@@ -115,7 +115,7 @@ def read_yaml_file(path: str | Path) -> dict[str, Any]:
 
 
 def parse_command_line(arguments: Sequence[str]) -> dict[str, Any]:
-    """Turn ``--key=value`` arguments into a nested dict; values are YAML, dotted keys are nested.
+    """Turn ``--key=value`` and ``--key value`` into a nested dict; values are YAML, dotted keys are nested.
 
     Raises
     ------
@@ -123,10 +123,16 @@ def parse_command_line(arguments: Sequence[str]) -> dict[str, Any]:
         For an argument of another form, or one key with two values.
     """
     values: dict[str, Any] = {}
-    for argument in arguments:
+    pending = list(arguments)
+    while pending:
+        argument = pending.pop(0)
         key, equals, text = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or not equals or not key:
-            raise InputError(f"argument {argument!r} is not understood; write --key=value, e.g. --epochs=20")
+        if not argument.startswith("--") or not re.fullmatch(r"[^\s.]+(\.[^\s.]+){0,3}", key):
+            raise InputError(f"argument {shown(argument)} is not understood; write --key=value, e.g. --epochs=20")
+        if not equals:
+            if not pending or pending[0].startswith("--"):
+                raise InputError(f"argument {shown(argument)} has no value; write --key=value, e.g. {argument}=True")
+            text = pending.pop(0)
         # A blank would start a comment or a mapping in YAML; file lists and metric names are plain texts.
         # RecBole's intervals, such as [5,inf), are texts too.
         is_text = key == "config_files" or (text.startswith("[") and text.endswith(")"))

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_session.config.rules import shown
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, shown
 
 FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
 LATEST_SECOND = 10**11  # the year 5138; what lies beyond counts milliseconds

@@ -15,7 +15,6 @@ from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
 from recbole_session.config.rule_kinds import INTERVAL, TOKENS
-from recbole_session.config.rules import shown
 from recbole_session.data.atomic import check_times, read_columns, read_header
 from recbole_session.data.batches import lay_out_tokens, mask_token, prefix_batch, session_token, token_batch
 from recbole_session.data.sequences import UserSequences, build_user_sequences
@@ -27,7 +26,7 @@ from recbole_session.data.splits import (
     split_samples,
     users_without_history,
 )
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, nearest, shown
 
 
 class SessionDataset(SequentialDataset):
@@ -66,9 +65,10 @@ class SessionDataset(SequentialDataset):
         """Load the atomic files; a missing dataset is the user's to make, not ours to download."""
         path = Path(dataset_path) / f"{token}.inter"
         if not path.is_file():
+            others = [file.stem for file in path.parent.parent.glob("*/*.inter") if file.stem == file.parent.name]
             raise InputError(
-                f"dataset {token!r}: there is no {path}; make it with `recbole-session convert` (see its --help), "
-                "put RecBole's atomic file there, or set data_path"
+                f"dataset {token!r}: there is no {path}{nearest(token, others)}; make it with "
+                "`recbole-session convert` (see its --help), put RecBole's atomic file there, or set data_path"
             )
         super()._load_data(token, dataset_path)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from recbole_session.config.models import PROPERTIES
-from recbole_session.config.rules import check_value, nearest
+from recbole_session.config.rules import check_value
 from recbole_session.config.session_config import SessionConfig, known_keys
 from recbole_session.config.values import read_yaml_file
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, nearest
 
 PAPER_SPACE = PROPERTIES / "search" / "paper.yaml"
 

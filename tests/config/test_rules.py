@@ -5,10 +5,10 @@ import pytest
 
 from recbole_session.config.models import keys_of_all_models
 from recbole_session.config.rule_kinds import Rule, integer, list_of, number, one_of, or_none, subset_of
-from recbole_session.config.rules import NESTED_KEYS, RANKING_METRICS, RULES, check_combination, check_value, nearest
+from recbole_session.config.rules import NESTED_KEYS, RANKING_METRICS, RULES, check_combination, check_value
 from recbole_session.config.session_config import SessionConfig, known_keys
 from recbole_session.config.values import parse_yaml
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, nearest
 
 NAN, INF = float("nan"), float("inf")
 LS = {"LS": "valid_and_test"}

@@ -233,12 +233,17 @@ def test_text_is_never_evaluated(tmp_path: Path) -> None:
 )
 def test_command_line(arguments: list[str], values: dict[str, Any]) -> None:
     assert parse_command_line(arguments) == values
+    assert parse_command_line([part for argument in arguments for part in argument.split("=", 1)]) == values
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--epochs", "5"], "argument '--epochs' is not understood; write --key=value, e.g. --epochs=20"),
+        (["--use_gpu"], "argument '--use_gpu' has no value; write --key=value, e.g. --use_gpu=True"),
+        (["--use_gpu", "--epochs=5"], "argument '--use_gpu' has no value; write --key=value, e.g. --use_gpu=True"),
+        (["--epochs", "5", "6"], "argument '6' is not understood; write --key=value, e.g. --epochs=20"),
+        (["--epochs", "5", "--epochs=6"], "--epochs is given twice"),
+        (["--a.b.c.d.e.f=1"], "argument '--a.b.c.d.e.f=1' is not understood"),
         (["--epochs 5"], "argument '--epochs 5' is not understood"),
         (["epochs=5"], "argument 'epochs=5' is not understood"),
         (["-epochs=5"], "argument '-epochs=5' is not understood"),

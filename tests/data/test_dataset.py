@@ -171,6 +171,12 @@ def test_a_missing_dataset_names_the_command_that_makes_it(build_config: BuildCo
         SessionDataset(build_config(dataset="ml-1m"))
 
 
+def test_a_mistyped_dataset_points_to_the_nearest(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
+    write_dataset([("u", "i", 1)], name="clicks")
+    with pytest.raises(InputError, match="did you mean 'clicks'"):
+        SessionDataset(build_config(dataset="clisk"))
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 @pytest.mark.parametrize("tail", ["", "\n", "\n\n\n"])
