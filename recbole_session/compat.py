@@ -10,6 +10,7 @@ RecBole line                                      mended in
 ``model/sequential_recommender/sine.py`` 25       here: `import_recbole_models`
 ``utils/utils.py`` 220                            here: `tensorboard_in`
 every line that warns of a deprecation            here: `hide_warnings`
+``trainer/trainer.py`` 343, 475, 509               here: `count_epochs_from_one`
 ``data/dataset/dataset.py`` 632-656               `data.dataset.SessionDataset._fill_nan` (a no-op under
                                                   pandas' copy-on-write)
 ``trainer/trainer.py`` 323, 583                   `trainer.SessionTrainer` (``torch.load`` of a Config)
@@ -21,6 +22,8 @@ every line that warns of a deprecation            here: `hide_warnings`
 from __future__ import annotations
 
 import importlib
+import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -140,3 +143,17 @@ def tensorboard_in(folder: Path | None) -> Iterator[None]:
         yield
     finally:
         trainer.get_tensorboard = original
+
+
+# What precedes or follows the numbers, colour codes left out.
+_EPOCHS = re.compile(r"(?<=epoch )\d+(?= training| evaluating)|(?<=best eval result in epoch )\d+")
+
+
+def count_epochs_from_one(record: logging.LogRecord) -> bool:
+    """Let a log record pass, with its epochs counted from 1.
+
+    ``trainer/trainer.py`` 343, 475 and 509 write them from 0. A filter for the logger, not for its handlers, each of
+    which would add 1.
+    """
+    record.msg = _EPOCHS.sub(lambda match: str(int(match[0]) + 1), str(record.msg))
+    return True

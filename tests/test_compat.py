@@ -1,3 +1,4 @@
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from recbole_session.compat import tensorboard_in
+from recbole_session.compat import count_epochs_from_one, tensorboard_in
 
 
 def test_recboles_own_config_and_metrics_start_on_this_numpy() -> None:
@@ -51,3 +52,18 @@ def test_recboles_models_do_not_switch_anomaly_detection_on() -> None:
     code += "print(torch.is_anomaly_enabled())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("\x1b[1;32mepoch 0 training\x1b[0m [time: 1.00s, train loss: 9.0000]", "epoch 1 training"),
+        ("epoch 9 evaluating [time: 1.00s, valid_score: 0.5]", "epoch 10 evaluating"),
+        ("Finished training, best eval result in epoch 3", "in epoch 4"),
+        ("trained for 7 epochs; epoch 3 is kept", "7 epochs; epoch 3 is kept"),
+    ],
+)
+def test_epochs_count_from_one(message: str, shown: str) -> None:
+    record = logging.LogRecord("root", logging.INFO, "", 0, message, None, None)
+    assert count_epochs_from_one(record)
+    assert shown in record.getMessage()

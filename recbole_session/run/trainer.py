@@ -175,14 +175,18 @@ class SessionTrainer(Trainer):
         stop_if_signalled(bool(stop))
 
     def _not_a_number(self, what: str) -> InputError:
-        kept = f"{self.saved_model_file} keeps the best epoch, {self.best_epoch}" if self._best else "nothing was saved"
-        if self.config["enable_scaler"]:  # which config_rules.check_combination does not let go with clip_grad_norm
+        kept = (
+            f"{self.saved_model_file} keeps the best epoch, {self.best_epoch + 1}"
+            if self._best
+            else "nothing was saved"
+        )
+        if self.config["enable_scaler"]:  # which config.rules.check_combination does not let go with clip_grad_norm
             other = "use amp_dtype=bfloat16 without enable_scaler"
         else:
             other = "set clip_grad_norm={max_norm: 1}"
         return InputError(
-            f"{what} not finite after step {self._step} of epoch {self.epochs_run}, training stopped; {kept}; lower "
-            f"learning_rate ({self.config['learning_rate']}) or {other}, and start a new run"
+            f"{what} not finite after step {self._step} of epoch {self.epochs_run + 1}, training stopped; {kept}; "
+            f"lower learning_rate ({self.config['learning_rate']}) or {other}, and start a new run"
         )
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, dict[str, float]]:

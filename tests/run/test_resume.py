@@ -85,12 +85,12 @@ def test_killed_at_a_random_moment_and_resumed(attempt: int, tmp_path: Path) -> 
     whole = uninterrupted(tmp_path, "SessionBERT4Rec", **keys)
     log = (whole / "run.log").read_text(encoding="utf-8")
     begin, end = (
-        re.findall(pattern, log)[-1] for pattern in (r":([0-9,]+) INFO epoch 0 training", r":([0-9,]+) INFO results")
+        re.findall(pattern, log)[-1] for pattern in (r":([0-9,]+) INFO epoch 1 training", r":([0-9,]+) INFO results")
     )
     seconds = (float(end.replace(",", ".")) - float(begin.replace(",", "."))) % 60
     process = start(arguments("SessionBERT4Rec", keys_of(tmp_path, **keys)))
     # A fresh process spends its first second on imports: the clock starts when the first epoch is over.
-    while not any("epoch 0 training" in log.read_text() for log in tmp_path.glob("saved/toy/*/run.log")):
+    while not any("epoch 1 training" in log.read_text() for log in tmp_path.glob("saved/toy/*/run.log")):
         assert process.is_alive()
         time.sleep(0.001)
     time.sleep(np.random.default_rng(attempt).uniform(0, seconds))
