@@ -31,7 +31,8 @@ def run(arguments: argparse.Namespace) -> None:
         elapsed = time.monotonic() - start
         states = ["done"] * len(ended) + [f"evaluated for {in_words(elapsed - (ended or [0.0])[-1])}"]
         states += [""] * len(folders)
-        left = f", about {in_words(ended[-1] / len(ended) * len(folders) - elapsed)} left" if ended else ""
+        seconds = max(0.0, ended[-1] / len(ended) * len(folders) - elapsed) if ended else 0.0
+        left = f", about {in_words(seconds)} left" if ended else ""
         return list(zip(map(str, folders), states, strict=False)), f"{len(ended)} of {len(folders)} runs audited{left}"
 
     with live_table(("run", "audit"), describe) as tell:

@@ -25,15 +25,17 @@ def describe_search(study: optuna.Study, search: Search, n_trials: int) -> tuple
         return [], ""
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     pick = max if study.direction == optuna.study.StudyDirection.MAXIMIZE else min
-    cells = []
+    cells, elapsed = [], 0.0
     for trial in running:
         values = trial.intermediate_values
         now = f"epoch {max(values)}, best {pick(values.values()):.4f}" if values else ""
         begun = (datetime.now() - trial.datetime_start).total_seconds() if trial.datetime_start else 0.0
+        elapsed += begun
         cells.append((str(trial.number), now, f"{in_words(begun)} ago", _keys(search, trial)))
     durations = [trial.duration.total_seconds() for trial in trials if trial.duration is not None]
     n_left = n_trials - count_trials(study)[0]
-    left = f", about {in_words(mean(durations) * n_left / max(1, len(running)))} left" if durations and n_left else ""
+    seconds = max(0.0, (mean(durations) * n_left - elapsed) / max(1, len(running))) if durations else 0.0
+    left = f", about {in_words(seconds)} left" if durations and n_left else ""
     return cells, f"{n_trials - n_left} of {n_trials} trials made{_best(best)}{left}"
 
 
