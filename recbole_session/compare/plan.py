@@ -179,7 +179,7 @@ def check_baseline(name: Any, names: Sequence[str]) -> str:
     """Return ``name`` if it is one of ``names``."""
     if name not in names:
         hint = nearest(name, names) or f"; allowed: {', '.join(names)}"
-        raise InputError(f"baseline is {name!r}, which is no run{hint}")
+        raise InputError(f"baseline is {name!r}, which is not a run of it{hint}")
     return str(name)
 
 

@@ -77,7 +77,7 @@ def resolve(plan: Plan, dataset: str, shared: Mapping[str, Any], command_line: M
 
 
 def overridden(row: Row, command_line: Mapping[str, Any]) -> Row:
-    """Return the row with those of its own keys that the command line sets anew."""
+    """Return the row with those of its own keys that the command line sets."""
     own = {key: value for key, value in command_line.items() if key in row.keys}
     return Row(row.name, deep_merge(row.keys, own), row.where)
 
