@@ -151,7 +151,7 @@ def table(dataset: str, points: pd.DataFrame) -> list[str]:
                  f"{best['valid']:.4f}", f"{best['cpu_seconds']:.0f}", f"**{best['test']:.4f}**"]  # fmt: skip
         cells += [f"{chosen_test(rows, int(head.split()[2])):.4f}" for head in heads[6:]]
         lines.append(f"| {' | '.join(cells).replace('nan', '-')} |")
-    if {OURS[0], *RECTOOLS} <= set(points["model"]):
+    if OURS[0] in set(points["model"]) and set(RECTOOLS) & set(points["model"]):
         peers = points[points["model"].isin(RECTOOLS)].groupby("model")
         best_model, best_value = max(((name, chosen_test(rows)) for name, rows in peers), key=lambda pair: pair[1])
         ratio, at = worst_lead(points, OURS[0], start=30)
@@ -177,7 +177,7 @@ def draw(path: Path, points: pd.DataFrame) -> None:
                                      sharey="row", layout="constrained")  # fmt: skip
     for dataset, row in zip(datasets, panels, strict=True):
         for split, axes in zip(("valid", "test"), row, strict=True):
-            for model in COLORS:
+            for model in [name for name in COLORS if name in set(points["model"])]:
                 rows = points[(points["dataset"] == dataset) & (points["model"] == model)]
                 axes.plot(rows["cpu_seconds"], rows[split], color=COLORS[model], linewidth=1.6, label=label(model))
             axes.set_title(f"{dataset}, {'validation' if split == 'valid' else split}", fontsize=9, loc="left")
