@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from recbole_session import __version__
 from recbole_session.commands.examples import EXAMPLES
-from recbole_session.errors import InputError, nearest
+from recbole_session.errors import InputError, nearest, printable
 
 SUBCOMMANDS = {
     name: f"recbole_session.commands.{name}"
@@ -78,13 +78,27 @@ def main(argv: Sequence[str] | None = None, program: str = "recbole-session") ->
     arguments.argv, arguments.keys = argv, keys
     if arguments.keys and not arguments.takes_keys:
         parser.error(f"unrecognized arguments: {' '.join(arguments.keys)}")
+    code, message = _run(arguments)
+    if message and os.environ.get("RANK", "0") == "0":  # of several processes one is enough to say it
+        print(printable(f"{program}: {message}"), file=sys.stderr)
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> tuple[int, str]:
+    """Run a subcommand; return the exit code and what to say."""
     try:
         arguments.run(arguments)
-        return 0
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a reader that has left is noticed here, not when the interpreter ends
     except InputError as error:
-        code, message = 2, str(error)
+        return 2, str(error)
     except KeyboardInterrupt as error:
-        code, message = getattr(error, "exit_code", 130), str(error) or "interrupted"
-    if os.environ.get("RANK", "0") == "0":  # of several processes one is enough to say it
-        print(f"{program}: {message}", file=sys.stderr)
-    return code
+        return getattr(error, "exit_code", 130), str(error) or "interrupted"
+    except MemoryError:
+        return 2, "out of memory; lower the size of what was asked for"
+    except BrokenPipeError:  # "| head" has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141, ""  # as a shell reports SIGPIPE
+    except OSError as error:
+        return 2, f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return 0, ""

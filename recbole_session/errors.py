@@ -1,4 +1,4 @@
-"""The one exception that means "you, the reader of this message, can mend it"."""
+"""The one exception that means "you, the reader of this message, can mend it", and text that is safe to print."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 
 class InputError(ValueError):
-    """A mistake in a key, a file or a command, told in one sentence.
+    """A mistake in a key, a file or a command, explained in one sentence.
 
     The sentence names the key or the file and line, what was found, what is allowed and what to do.
     The command line prints it without a traceback and leaves with exit code 2.
@@ -28,3 +28,10 @@ def nearest(name: object, known: Collection[str]) -> str:
     lower = {entry.lower(): entry for entry in known}
     matches = difflib.get_close_matches(str(name)[:100].lower(), list(lower), n=1, cutoff=0.5)
     return f"; did you mean {lower[matches[0]]!r}?" if matches else ""
+
+
+def printable(text: str) -> str:
+    r"""Escape what a terminal could take for a command, such as ``\x1b[2J`` in a raw id; line ends stay."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else ascii(character)[1:-1] for character in text
+    )

@@ -1,25 +1,60 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from recbole_session.errors import InputError
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; it takes the name when the block ends well.
 
-    The bytes are on disk before the name changes, so that a crash at any moment leaves the old file or the
-    new one. After an error nothing stays behind.
+    The bytes are on disk before the name changes, so that a crash at any moment leaves the old file or the new one.
+    After an error nothing stays behind, and what a killed process left is removed by the next one. The temporary file
+    exists from the start: enter the block before the work whose result it takes.
+
+    Raises
+    ------
+    InputError
+        If ``path`` is a folder, or cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file")
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: there is no folder {path.parent}; make it first")
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            if not _is_running(leftover.name.split(".")[-2]):
+                leftover.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:  # "x" follows no symbolic link
+            file.write(bytes(4096))  # fails here on a full disk
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _is_running(process: str) -> bool:
+    """Whether a process with this number is alive; True where that cannot be known."""
+    if os.name == "nt" or not process.isdigit():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from recbole_session.errors import printable
 
 HELP = "evaluate runs with the time and session of the next interaction told, inferred and withheld"
 
@@ -21,8 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Audit one run after the other and print a table for each."""
     from recbole_session.live import in_words, live_table
-    from recbole_session.run.audit import audit_run
-    from recbole_session.run.folder import CONTEXT_FILE
+    from recbole_session.run.audit import audit_run, read_audit
 
     folders, start = arguments.run_folders, time.monotonic()
     ended: list[float] = []  # when, for each of the first folders
@@ -38,8 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     with live_table(("run", "audit"), describe) as tell:
         for folder in folders:
             audit_run(folder, arguments.data_path)
-            content = json.loads((folder / CONTEXT_FILE).read_text(encoding="utf-8"))
-            tell(("\n" if ended else "") + format_audit(str(folder), content))
+            tell(printable(("\n" if ended else "") + format_audit(str(folder), read_audit(folder))))
             ended.append(time.monotonic() - start)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -18,6 +17,7 @@ from recbole_session.files import replacing
 if TYPE_CHECKING:
     from recbole_session.inference.questions import Question
 
+MAX_BATCH_SIZE = 1_000_000
 HELP = "recommend with a trained model, for a file of histories or for all users of its dataset"
 
 
@@ -66,32 +66,30 @@ def run(arguments: argparse.Namespace) -> None:
     from recbole_session.inference.answers import answer_writer
     from recbole_session.inference.recommender import load
 
-    if arguments.batch_size < 1:
-        raise InputError(f"batch_size is {arguments.batch_size}; allowed: a whole number from 1, e.g. 256")
+    if not 1 <= arguments.batch_size <= MAX_BATCH_SIZE:
+        raise InputError(f"batch_size is {arguments.batch_size}; allowed: 1 to {MAX_BATCH_SIZE:,}, e.g. 256")
     among = read_among(arguments.among) if arguments.among else None
-    recommender = load(arguments.run_folder, device=arguments.device)
-    recommender.batch_size = arguments.batch_size
-    questions, total = find_questions(arguments)
-    if not arguments.output.parent.is_dir():
-        raise InputError(f"output: there is no folder {arguments.output.parent}; make it first")
     facts: Counter[str] = Counter()
     with (
         replacing(arguments.output) as temporary,
         answer_writer(temporary, arguments.output.suffix) as write,
-        tqdm(total=total, unit=" histories", disable=not sys.stderr.isatty()) as progress,
     ):
-        for batch in in_batches(questions, arguments.batch_size):
-            answers = recommender.answer(
-                [question.request for question in batch],
-                [question.user for question in batch],
-                arguments.k,
-                not arguments.include_seen,
-                among,
-            )
-            write([(question.user, answer) for question, answer in zip(batch, answers, strict=True)])
-            facts.update(histories=len(answers), skipped=sum(answer.skipped for answer in answers))
-            facts.update(popular=sum(answer.source == "popular" for answer in answers))
-            progress.update(len(answers))
+        recommender = load(arguments.run_folder, device=arguments.device)
+        recommender.batch_size = arguments.batch_size
+        questions, total = find_questions(arguments)
+        with tqdm(total=total, unit=" histories", disable=None) as progress:
+            for batch in in_batches(questions, arguments.batch_size):
+                answers = recommender.answer(
+                    [question.request for question in batch],
+                    [question.user for question in batch],
+                    arguments.k,
+                    not arguments.include_seen,
+                    among,
+                )
+                write([(question.user, answer) for question, answer in zip(batch, answers, strict=True)])
+                facts.update(histories=len(answers), skipped=sum(answer.skipped for answer in answers))
+                facts.update(popular=sum(answer.source == "popular" for answer in answers))
+                progress.update(len(answers))
     print(
         f"{arguments.output}: {facts['histories']:,} histories; {facts['skipped']:,} events of unknown items were left "
         f"out; {facts['popular']:,} histories held no known item and got the most popular ones"

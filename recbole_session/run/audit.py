@@ -36,6 +36,10 @@ from recbole_session.run.folder import BEST_FILE, CONTEXT_FILE, CONTEXTS, ranks_
 from recbole_session.run.loading import run_config
 from recbole_session.run.ranks import ranks_frame, write_ranks
 from recbole_session.run.run import Run
+from recbole_session.run.schema import NUMBER, Fields, check_metrics_by_set, read_json
+
+MAX_THREADS = 1024  # result.json may come from anyone
+_FACTS = ("targets", "told_new_session", "inferred_new_session", "inferred_right", "inferred_time_error")
 
 
 @dataclass(frozen=True)
@@ -80,21 +84,31 @@ def audit_run(folder: Path, data_path: Path | None = None, model_class: type | N
     if is_audited(folder):
         return
     run = Run(folder, model_class=model_class)
-    audit = rank_in_contexts(run, data_path)
-    dataset = audit.dataset
-    run.check_dataset(dataset)
-    ours, found = (frame.to_csv(index=False) for frame in (run.ranks(), ranks_frame(dataset, audit.ranks["told"])))
-    if ours != found:
-        made = ", ".join(f"{name} {value}" for name, value in run.result["environment"].items())
-        raise InputError(
-            f"{folder}: best.pth does not give the ranks of ranks.csv here, though the dataset is the same; audit it "
-            f"where it was made ({made})"
-        )
-    for context in CONTEXTS[1:]:
-        write_ranks(folder / ranks_file(context), dataset, audit.ranks[context])
-    content = {context: audit.ranks[context].metrics for context in CONTEXTS} | audit.facts
     with replacing(folder / CONTEXT_FILE) as temporary:
+        audit = rank_in_contexts(run, data_path)
+        dataset = audit.dataset
+        run.check_dataset(dataset)
+        ours, found = (frame.to_csv(index=False) for frame in (run.ranks(), ranks_frame(dataset, audit.ranks["told"])))
+        if ours != found:
+            made = ", ".join(f"{name} {value}" for name, value in run.result["environment"].items())
+            raise InputError(
+                f"{folder}: best.pth does not give the ranks of ranks.csv here, though the dataset is the same; audit "
+                f"it where it was made ({made})"
+            )
+        for context in CONTEXTS[1:]:
+            write_ranks(folder / ranks_file(context), dataset, audit.ranks[context])
+        content = {context: audit.ranks[context].metrics for context in CONTEXTS} | audit.facts
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_audit(folder: Path) -> dict[str, Any]:
+    """Read and check ``context.json``."""
+    path = folder / CONTEXT_FILE
+    fields: Fields = {**dict.fromkeys(CONTEXTS, dict), **dict.fromkeys(_FACTS, NUMBER)}
+    content = read_json(path, fields)
+    for context in CONTEXTS:
+        check_metrics_by_set(path, content, context)
+    return content
 
 
 def is_audited(folder: Path) -> bool:
@@ -117,9 +131,8 @@ def rank_in_contexts(run: Run, data_path: Path | None = None) -> Audit:
         Folder of the dataset's folder; by default the run's own.
     """
     environment = run.result["environment"]
-    device = torch.device(environment["device"])
-    if device.type == "cuda" and not torch.cuda.is_available():
-        device = torch.device("cpu")
+    on_gpu = environment["device"].startswith("cuda") and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
     model, _ = run.model(device)
     parts = build(run_config(run.config, run.model_class, device, data_path), with_model=False)
     config, dataset, evaluator, view = parts.config, parts.dataset, parts.evaluator, parts.test._dataset
@@ -142,7 +155,7 @@ def rank_in_contexts(run: Run, data_path: Path | None = None) -> Audit:
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(max(1, min(count, MAX_THREADS)))
     try:
         yield
     finally:

@@ -20,10 +20,29 @@ from torch import Tensor, nn
 
 from recbole_session.errors import InputError
 from recbole_session.files import replacing
+from recbole_session.run.schema import NUMBER, Fields, check_fields
 
 FORMAT = "recbole-session checkpoint 1"
 
 State = dict[str, Any]
+
+_WEIGHTS: Fields = {"state_dict": dict, "other_parameter": (dict, type(None))}
+_FIELDS: Fields = {"model": str, "dataset": str, "dataset_checksum": str, "config": dict, **_WEIGHTS}
+# What last.pth holds besides.
+_PROGRESS: Fields = {
+    **dict.fromkeys(("epochs_run", "cur_step", "best_epoch"), int),
+    **dict.fromkeys(("train_seconds", "best_valid_score"), NUMBER),
+    **dict.fromkeys(("optimizer", "random", "best"), dict),
+    "finished": bool,
+    "best_valid_result": (dict, type(None)),
+}
+
+
+def check_progress(path: Path, state: State) -> None:
+    """Refuse a ``last.pth`` that lacks what the next epoch depends on."""
+    check_fields(path, state, _PROGRESS)
+    if state["best"] or state["finished"]:
+        check_fields(path, state["best"], _WEIGHTS, "best.")
 
 
 def cpu_copy(value: Any) -> Any:
@@ -60,11 +79,11 @@ def write_checkpoint(path: Path, state: State) -> None:
     try:
         with replacing(path) as temporary:
             torch.save({"format": FORMAT, **state}, temporary)
-    except (OSError, RuntimeError) as error:  # torch's own writer tells of a full disk by RuntimeError
-        reason = getattr(error, "strerror", None) or "the disk is full or the folder cannot be written to"
+    except (InputError, RuntimeError) as error:  # torch's own writer reports a full disk by RuntimeError
+        reason = getattr(error.__cause__, "strerror", None) or "the disk is full or the folder cannot be written to"
         raise InputError(
-            f"{path} cannot be written: {reason}; the checkpoint before it is untouched, so make room and go on "
-            f"with --resume={path.parent}"
+            f"{path} cannot be written: {reason}; the checkpoint before it is untouched, so make room and resume with "
+            f"--resume={path.parent}"
         ) from error
 
 
@@ -88,6 +107,7 @@ def read_checkpoint(path: Path) -> State:
         raise InputError(f"{path} is damaged: it cannot be read as a checkpoint; use another one") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"{path} is no checkpoint of recbole-session ({FORMAT!r}); use best.pth or last.pth of a run")
+    check_fields(path, state, _FIELDS)
     return state
 
 
@@ -98,9 +118,12 @@ def _check_archive(path: Path) -> None:
             head = file.read(2)
         if head == b"PK" and zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
+                # torch's files are neither compressed, which could make much of little, nor encrypted.
+                strange = [part.filename for part in archive.infolist() if part.compress_type or part.flag_bits & 1]
+                damaged = strange[0] if strange else archive.testzip()
             if damaged is not None:
-                raise InputError(f"{path} is damaged: the check sum of its part {damaged!r} is wrong; use another one")
+                what = "is compressed or encrypted" if strange else "has a wrong check sum"
+                raise InputError(f"{path} is damaged: its part {damaged!r} {what}; use another one")
             return
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is damaged: {error}; use another one") from error
@@ -136,8 +159,8 @@ def check_fits(path: Path, state: State, model: nn.Module, dataset: str, checksu
         Saying which of them differs, and how.
     """
     name = type(model).__name__
-    if state.get("model") != name:
-        raise InputError(f"{path} is from another architecture: it holds a {state.get('model')}, the run is a {name}")
+    if state["model"] != name:
+        raise InputError(f"{path} is from another architecture: it holds a {state['model']}, the run is a {name}")
     if state.get("dataset") != dataset:
         raise InputError(f"{path} is from another dataset: {state.get('dataset')!r}, and the run is on {dataset!r}")
     if state.get("dataset_checksum") != checksum:
@@ -146,19 +169,49 @@ def check_fits(path: Path, state: State, model: nn.Module, dataset: str, checksu
             f"{str(state.get('dataset_checksum'))[:12]} and is {checksum[:12]}); bring the old data back, "
             "or start a new run"
         )
-    saved, ours = state.get("state_dict"), model.state_dict()
-    if not isinstance(saved, dict):
-        raise InputError(f"{path} is damaged: it has no state_dict; use another one")
-    for part in (*ours, *saved):
-        shapes = [
-            str(list(weights[part].shape)) if isinstance(weights.get(part), Tensor) else "missing"
-            for weights in (saved, ours)
-        ]
-        if shapes[0] != shapes[1]:
-            raise InputError(
-                f"{path} is from another architecture: {part} is {shapes[0]} there and {shapes[1]} in this {name}; "
-                "use the keys of the run that wrote it"
-            )
+    problem = misfit(state, model)
+    if problem:
+        raise InputError(f"{path} is from another architecture: {problem}; use the keys of the run that wrote it")
+
+
+def misfit(weights: State, model: nn.Module) -> str:
+    """Say why saved weights are not those of ``model``; empty if they are.
+
+    Parameters
+    ----------
+    weights : dict
+        ``state_dict`` and ``other_parameter``, see RecBole's models.
+    model : nn.Module
+        May be on torch's meta device.
+    """
+    ours: dict[str, Any] = dict(model.state_dict())
+    for part in (*ours, *weights["state_dict"]):
+        there, here = (_shape(tensors.get(part)) for tensors in (weights["state_dict"], ours))
+        if there != here:
+            return f"{part} is {there} there and {here} in this {type(model).__name__}"
+    others, expected = weights["other_parameter"] or {}, _other_parameter(model)
+    if others.keys() != expected.keys() or any(
+        _shape(others[name]) != _shape(value) for name, value in expected.items() if isinstance(value, Tensor)
+    ):
+        return f"its values besides the weights are not those of a {type(model).__name__}"
+    return ""
+
+
+def _shape(value: Any) -> str:
+    return str(list(value.shape)) if isinstance(value, Tensor) else "missing"
+
+
+def _other_parameter(model: nn.Module) -> State:
+    """What RecBole's model keeps besides its weights; none for a plain module."""
+    return getattr(model, "other_parameter", dict)() or {}
+
+
+def load_weights(weights: State, model: nn.Module, device: torch.device) -> None:
+    """Put weights that fit, see `misfit`, into a model on ``device``."""
+    model.load_state_dict(weights["state_dict"])
+    others = weights["other_parameter"] or {}
+    load: Any = model.load_other_parameter
+    load({name: value.to(device) if isinstance(value, Tensor) else value for name, value in others.items()})
 
 
 def dataset_checksum(dataset: Any) -> str:

@@ -162,14 +162,23 @@ def claimed(folder: Path, wait: bool = False) -> Iterator[None]:
             raise InputError(f"{folder} cannot be written to: {error.strerror}") from error
         logging.getLogger().warning(f"{folder} cannot be locked ({error.strerror}): start no second run in it")
     try:
-        for path in folder.rglob("*"):
-            if path.is_symlink():  # it could lead out of the folder
-                raise InputError(f"{path} is a symbolic link, which a run does not write through; remove it")
-        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it saved
-            leftover.unlink(missing_ok=True)
+        _tidy(folder)
         yield
     finally:
         lock.release()
+
+
+def _tidy(folder: Path) -> None:
+    """Refuse what leads out of a run folder or cannot be written to, and remove what a killed process left."""
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            raise InputError(f"{path} is a symbolic link, which a run does not write through; remove it")
+    try:
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        (folder / LOG_FILE).open("ab").close()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to: {error.strerror}") from error
 
 
 def command_to_go_on(folder: Path, n_processes: int) -> str:

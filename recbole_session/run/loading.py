@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from recbole_session.config.models import available_models
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.loaders import evaluation_transform
 from recbole_session.errors import InputError
-from recbole_session.run.checkpoint import read_checkpoint
+from recbole_session.run.checkpoint import State, load_weights, misfit, read_checkpoint
 from recbole_session.run.folder import BEST_FILE
 from recbole_session.run.vocabulary import Vocabulary
 
@@ -61,26 +63,34 @@ def load_model(
     state = read_checkpoint(path)
     config = run_config(state["config"], model_class, device)
     evaluation_transform(config)  # for the keys that it adds
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn and thrown away: the caller need not see it
-        network = config["model_class"](config, _Catalogue(config, vocabulary)).to(config["device"])
+    build = partial(config["model_class"], config, _Catalogue(config, vocabulary))
     try:
-        network.load_state_dict(state["state_dict"])
-    except RuntimeError as error:
-        raise InputError(
-            f"{run_folder}: best.pth and vocabulary.json do not fit together ({str(error).splitlines()[-1].strip()}); "
-            "are they of one run?"
-        ) from error
-    others = state["other_parameter"] or {}
-    network.load_other_parameter(
-        {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in others.items()}
-    )
+        with suppress(NotImplementedError), torch.device("meta"):  # without memory for weights; some models need it
+            _check_fit(run_folder, state, build())
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn and thrown away: the caller need not see it
+            network = build().to(config["device"])
+        _check_fit(run_folder, state, network)
+        load_weights(state, network, config["device"])
+    except InputError:
+        raise
+    except Exception as error:  # a model's own, for keys that do not fit together
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{path}: no {state['model']} can be made of it ({reason}); use another one") from error
     _give_new_users_the_mean(network, vocabulary.n_users)
     return network.eval(), config
 
 
+def _check_fit(run_folder: Path, state: State, network: nn.Module) -> None:
+    problem = misfit(state, network)
+    if problem:
+        raise InputError(
+            f"{run_folder}: best.pth and vocabulary.json do not fit together ({problem}); are they of one run?"
+        )
+
+
 def _check_device(device: str | torch.device) -> None:
     try:
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         reason = str(error).splitlines()[0]
         raise InputError(f"device is {str(device)!r}, which torch cannot use here ({reason}); use cpu") from error
@@ -104,7 +114,7 @@ def run_config(
     data_path : path, optional
         Folder of the dataset's folder; by default the run's own.
     """
-    if model_class is None and values.get("model") not in available_models():
+    if model_class is None and str(values.get("model")) not in available_models():
         raise InputError(
             f"model {values.get('model')!r} is neither this project's nor RecBole's; give its class, as in "
             "recbole_session.load(run_folder, model=MyModel)"

@@ -16,6 +16,7 @@ from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
 from recbole_session.run.build import Parts
 from recbole_session.run.folder import RESULT_FILE
+from recbole_session.run.schema import NUMBER, Fields, check_fields, check_metrics_by_set, read_json
 from recbole_session.run.trainer import SessionTrainer
 
 Result = dict[str, Any]
@@ -55,14 +56,11 @@ def write_result(run_folder: Path, result: Result) -> None:
         temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-# Type of every required value of result.json.
-_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "model": str,
+_FIELDS: Fields = {
+    **dict.fromkeys(("model", "dataset", "dataset_checksum"), str),
     "session_features": (list, type(None)),
-    "dataset": str,
-    "dataset_checksum": str,
     **dict.fromkeys(("seed", "num_parameters", "num_users", "num_items", "best_epoch", "epochs_run"), int),
-    **dict.fromkeys(("train_seconds", "eval_seconds"), (int, float)),
+    **dict.fromkeys(("train_seconds", "eval_seconds"), NUMBER),
     **dict.fromkeys(("valid", "test", "environment"), dict),
 }
 
@@ -76,31 +74,14 @@ def read_result(run_folder: Path) -> Result:
         If the file is missing or damaged.
     """
     path = run_folder / RESULT_FILE
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise InputError(
             f"{run_folder} holds no finished run: there is no {RESULT_FILE}; name the folder of a finished run"
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({error}); train this run again") from error
-    problem = _problem_of(result)
-    if problem:
-        raise InputError(f"{path} is damaged: {problem}; train this run again")
+        )
+    result = read_json(path, _FIELDS)
+    check_metrics_by_set(path, result, "test")
+    check_fields(path, result["environment"], {"device": str, "threads": int}, "environment.")
     return result
-
-
-def _problem_of(result: Any) -> str:
-    """Say what is wrong with the content of result.json; empty if nothing is."""
-    if not isinstance(result, dict):
-        return f"it holds a {type(result).__name__}, and must hold an object"
-    for name, kind in _FIELDS.items():
-        if not isinstance(result.get(name, ...), kind) or isinstance(result[name], bool):
-            return f"{name} is {result.get(name, 'missing')!r}"
-    for name, values in result["test"].items():
-        if not isinstance(values, dict) or not all(isinstance(value, int | float) for value in values.values()):
-            return f"test.{name} is {values!r}, and must hold a number for every metric"
-    return "" if result["test"] else "test holds no candidate set"
 
 
 def format_table(result: Result, decimals: int) -> str:

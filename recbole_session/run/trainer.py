@@ -20,7 +20,16 @@ from recbole_session.distributed import SharedLoss, mean_over_processes, process
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator, SplitRanks
 from recbole_session.interrupts import Interrupted, is_signalled, stop_if_signalled
-from recbole_session.run.checkpoint import State, cpu_copy, random_states, set_random_states, write_checkpoint
+from recbole_session.run.checkpoint import (
+    State,
+    check_progress,
+    cpu_copy,
+    load_weights,
+    misfit,
+    random_states,
+    set_random_states,
+    write_checkpoint,
+)
 from recbole_session.run.folder import BEST_FILE, LAST_FILE
 
 
@@ -245,27 +254,31 @@ class SessionTrainer(Trainer):
         self._last_write = time.monotonic()
 
     def go_on_from(self, state: State, train_data: Any) -> None:
-        """Put the content of a ``last.pth`` in force; call it right before `fit`."""
+        """Resume from the content of a ``last.pth`` that fits the model; call it right before `fit`.
+
+        Raises
+        ------
+        InputError
+            If the content is damaged.
+        """
+        path = self.run_folder / LAST_FILE
+        check_progress(path, state)
+        problem = misfit(state["best"], self.model) if state["best"] else ""
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+            set_random_states(state["random"], train_data, self.device)
+        except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
+            problem = f"{type(error).__name__}: {error}"
+        if problem:
+            raise InputError(f"{path} is damaged ({problem}); start a new run")
         self.start_epoch = self.epochs_run = self.saved_epochs = state["epochs_run"]
         for name in ("train_seconds", "cur_step", "best_epoch", "best_valid_score", "best_valid_result"):
             setattr(self, name, state[name])
         self._finished = state["finished"]
         self._best = state["best"]
+        load_weights(state, self.model, self.device)
         if self._best:
             self._write_best()  # it may be from an epoch after last.pth, or missing
-        self._load(state)
-        self.optimizer.load_state_dict(state["optimizer"])
-        set_random_states(state["random"], train_data, self.device)
-
-    def _load(self, weights: State) -> None:
-        """Put weights into the model."""
-        self.model.load_state_dict(weights["state_dict"])
-        self.model.load_other_parameter(
-            {
-                name: value.to(self.device) if isinstance(value, Tensor) else value
-                for name, value in weights["other_parameter"].items()
-            }
-        )
 
     def evaluate(
         self,
@@ -276,7 +289,7 @@ class SessionTrainer(Trainer):
     ) -> SplitRanks:
         """Rank the targets of a split in every candidate set, with the best epoch's weights."""
         if load_best_model:
-            self._load(self._best)
+            load_weights(self._best, self.model, self.device)
         return self._rank(eval_data, list(self.ranking_evaluator.negatives))
 
     def _rank(self, eval_data: Any, candidate_sets: list[str]) -> SplitRanks:

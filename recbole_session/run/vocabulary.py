@@ -19,6 +19,7 @@ import torch
 from recbole_session.errors import InputError
 from recbole_session.files import replacing
 from recbole_session.run.folder import VOCABULARY_FILE
+from recbole_session.run.schema import read_json
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,14 @@ def read_vocabulary(run_folder: Path) -> Vocabulary:
         If the file is missing, or is not what `write_vocabulary` writes.
     """
     path = run_folder / VOCABULARY_FILE
-    try:
-        vocabulary = Vocabulary(**json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}; name the run folder of a trained model, or train again"
-        ) from error
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); train again") from error
+    content = read_json(path, dict.fromkeys(("items", "item_counts", "users"), list))
+    vocabulary = Vocabulary(*(content[name] for name in ("items", "item_counts", "users")))
+    for name in ("items", "users"):
+        ids = content[name]
+        if not all(isinstance(each, str) for each in ids) or len(set(ids)) < len(ids):
+            raise InputError(f"{path} is damaged: {name} must hold different texts; train again")
+    if not all(type(count) is int and 0 <= count < 2**53 for count in vocabulary.item_counts):
+        raise InputError(f"{path} is damaged: item_counts must hold whole numbers from 0; train again")
     if len(vocabulary.items) != len(vocabulary.item_counts):
         raise InputError(f"{path} names {len(vocabulary.items)} items and {len(vocabulary.item_counts)} counts")
     return vocabulary

@@ -110,7 +110,7 @@ CASES: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "a tenth": (lambda path, marker: cut(path, 0.1), "is truncated"),
     "half": (lambda path, marker: cut(path, 0.5), "is truncated"),
     "all but the last byte": (lambda path, marker: os.truncate(path, path.stat().st_size - 1), "is truncated"),
-    "a flipped byte": (lambda path, marker: flip_a_weight(path), "is damaged: the check sum"),
+    "a flipped byte": (lambda path, marker: flip_a_weight(path), "is damaged: .* has a wrong check sum"),
     "a text": (lambda path, marker: path.write_text("hello"), "is no checkpoint"),
     "a folder": (lambda path, marker: (path.unlink(), path.mkdir()), "cannot be read: Is a directory"),
     "a zip of something else": (lambda path, marker: zip_of_text(path), "is damaged"),
@@ -128,7 +128,7 @@ CASES: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "another model": (lambda path, marker: change(path, model="GRU4Rec"), "from another architecture: it holds a GRU4"),
     "another shape": (lambda path, marker: other_shape(path), r"another architecture: .* is \[3, 4\] there"),
     "a weight less": (lambda path, marker: one_weight_less(path), r"another architecture: .* is missing there"),
-    "no weights": (lambda path, marker: change(path, state_dict=None), "is damaged: it has no state_dict"),
+    "no weights": (lambda path, marker: change(path, state_dict=None), "is damaged: state_dict is None"),
     "another dataset": (lambda path, marker: change(path, dataset="ml-1m"), "from another dataset: 'ml-1m'"),
     "changed data": (lambda path, marker: change(path, dataset_checksum="0" * 64), "has changed since"),
     "other keys": (
@@ -181,9 +181,9 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, full_disk: Callab
     path = tmp_path / "last.pth"
     write_checkpoint(path, {"x": torch.zeros(10)})
     full_disk(20_000)
-    with pytest.raises(InputError, match=r"last\.pth cannot be written: .*go on with --resume="):
+    with pytest.raises(InputError, match=r"last\.pth cannot be written: .*resume with --resume="):
         write_checkpoint(path, {"x": torch.ones(100_000)})
-    assert read_checkpoint(path)["x"].tolist() == [0] * 10
+    assert torch.load(path, weights_only=True)["x"].tolist() == [0] * 10
     assert [file.name for file in tmp_path.glob("*last*")] == ["last.pth"]
     assert not list(tmp_path.glob(".*"))
 

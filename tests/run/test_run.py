@@ -65,7 +65,7 @@ def test_ranks_that_disagree_with_the_result_are_refused(run: Run) -> None:
         ({"seed": True}, "seed is True"),
         ({"dataset_checksum": None}, "dataset_checksum is None"),
         ({"test": {}}, "test holds no candidate set"),
-        ({"test": {"all": {"ndcg@10": "high"}}}, "test.all is "),
+        ({"test": {"all": {"ndcg@10": "high"}}}, "test.all.ndcg@10 is 'high'"),
         ({"test": []}, r"test is \[\]"),
     ],
 )
