@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from recbole_session.errors import printable
 from recbole_session.inference.explanation import Explanation
 
 LATEST = 30  # events that the table lists
@@ -35,7 +36,7 @@ def explanation_table(explanation: Explanation) -> str:
         "",
         *_event_lines(explanation),
     ]
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines) + "\n")
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

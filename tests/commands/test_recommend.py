@@ -1,6 +1,8 @@
 import csv
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -240,3 +242,37 @@ def test_a_terminal_sees_a_progress_bar(
     monkeypatch.setattr(sys, "stderr", terminal)
     assert recommend(folder, tmp_path / "out.csv", f"--histories={as_csv}") == 0
     assert "4 histories" in terminal.getvalue()
+
+
+def test_an_interrupted_command_says_so_and_leaves_no_file(
+    folder: Path, as_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr("recbole_session.inference.recommender.Recommender.answer", interrupt)
+    assert recommend(folder, tmp_path / "out.csv", f"--histories={as_csv}") == 130
+    assert capsys.readouterr().err == "recbole-session: interrupted\n"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_sizes_and_places_that_cannot_be(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out.csv").mkdir()
+    for flags, words in {
+        (tmp_path / "out.csv",): "is a folder; name a file",
+        (tmp_path / "a.csv", f"--batch_size={10**30}"): "allowed: 1 to 1,000,000",
+        (tmp_path / "a.csv", "--device=meta"): "device is 'meta', which torch cannot use here",
+    }.items():
+        assert recommend(folder, *flags) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_ends_the_program_quietly(folder: Path) -> None:
+    """As in ``recbole-session audit RUN | head -0``."""
+    command = [sys.executable, "-m", "recbole_session", "audit", str(folder)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -218,7 +218,7 @@ def test_a_run_on_a_full_disk_stops_and_goes_on_when_there_is_room(
 def test_folders_that_cannot_be_written_to(tmp_path: Path, stopped: Path) -> None:
     (tmp_path / "a file").write_text("")
     keys = keys_of(tmp_path, "SASRec") | {"checkpoint_dir": str(tmp_path / "a file")}
-    with pytest.raises(InputError, match=r"checkpoint_dir .* cannot make"):
+    with pytest.raises(InputError, match="checkpoint_dir"):
         run_session("SASRec", "toy", config_dict=keys)
     (stopped / "run.log").unlink()
     (stopped / "run.log").mkdir()

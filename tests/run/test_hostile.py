@@ -154,7 +154,7 @@ def test_sizes_are_held_against_the_weights_before_memory_is_taken(
         initialise(self, *arguments)
 
     monkeypatch.setattr(SessionBERT4Rec, "__init__", watched)
-    change(folder / "best.pth", lambda state: {**state, "config": {**state["config"], key: 500}})
+    change(folder / "best.pth", lambda state: {**state, "config": {**state["config"], key: 50}})
     with pytest.raises(InputError, match="do not fit together"):
         recbole_session.load(folder)
     assert devices == ["meta"]
