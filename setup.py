@@ -85,6 +85,7 @@ setup(
             "nbclient>=0.10",
             "ipykernel>=6.29",
             # What is tested where it is installed; spark is left to those who have it.
+            "selenium>=4.20",  # with Chromium and chromedriver, for the page of the report
             *EXTRAS["plot"],
             *EXTRAS["tune"],
             *EXTRAS["parquet"],

@@ -9,7 +9,7 @@ import pandas as pd
 
 DECIMALS = 4
 MISSING = "\N{EN DASH}"
-BETTER, WORSE = "†", "‡"
+BETTER, WORSE, LIMITED = "†", "‡", "§"
 
 _ACRONYMS = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "gauc": "GAUC"}
 

@@ -272,7 +272,7 @@ function drawDifferences() {
   const lines = linesOf({ ...picked(), fact: fact ?? "", slice: slice ?? "", context: "" });
   const compared = lines.filter((line) => line.difference !== undefined);
   for (const node of document.querySelectorAll("[data-title]"))
-    node.textContent = `${node.dataset.title}${titleOf(picked())}${slice ? `; ${data.facts[fact]}: ${slice}` : ""}`;
+    node.textContent = `${node.dataset.title}${titleOf(picked())}${slice && node.closest(".panels") ? `; ${data.facts[fact]}: ${slice}` : ""}`;
   byId("differences").hidden = !compared.length;
   drawRows(byId("differences-picture"), compared, ["difference", "difference_ci_low", "difference_ci_high"], true);
   drawRows(byId("values-picture"), lines, ["mean", "ci_low", "ci_high"], false);

@@ -66,8 +66,8 @@ def write_report(
         "significance.csv": analysis.whole.drop(columns=["fact", "slice", "context", "place"]).assign(
             baseline=comparison.baseline
         ),
-        "slices.csv": _present(analysis.slices.drop(columns=["context", "verdict", "place"])),
-        "context.csv": _present(analysis.contexts.drop(columns=["fact", "slice", "verdict", "place"])),
+        "slices.csv": _present(analysis.slices.drop(columns=["context", "verdict", "epochs", "place"])),
+        "context.csv": _present(analysis.contexts.drop(columns=["fact", "slice", "verdict", "epochs", "place"])),
         "costs.csv": costs,
     }
     files = {

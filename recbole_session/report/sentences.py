@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_session.compare.runs import Comparison
-from recbole_session.report.headings import BETTER, DIFFERENCES, WORSE, column_title, written_p
+from recbole_session.report.headings import BETTER, DIFFERENCES, LIMITED, WORSE, column_title, written_p
 from recbole_session.report.tidy import ALPHA
 
 CANDIDATE_SETS = {
@@ -53,6 +53,13 @@ def legend(comparison: Comparison, whole: pd.DataFrame) -> list[str]:
     lines = ["The best value of a column is bold, the second best underlined."]
     if whole["sd_over_seeds"].notna().any():
         lines.append(f"Mean ± standard deviation over the seeds {seeds}; without ±, of one seed.")
+        limited = whole[(whole["epochs"] != "") & whole["sd_over_seeds"].notna()].drop_duplicates("row")
+        if len(limited):
+            ranges = "; ".join(f"{line.row} ran {line.epochs} epochs" for line in limited.itertuples())
+            lines.append(
+                f"{LIMITED} train_time_limit stopped the seeds after different numbers of epochs, which ± includes: "
+                f"{ranges}."
+            )
     elif seeds:
         lines.append(f"One seed ({seeds}): how much another seed would differ is not known.")
     tested = whole[whole["p"].notna()]

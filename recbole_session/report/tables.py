@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_session.compare.runs import Comparison
-from recbole_session.report.headings import BETTER, COSTS, DECIMALS, MISSING, WORSE, metric_title, written
+from recbole_session.report.headings import BETTER, COSTS, DECIMALS, LIMITED, MISSING, WORSE, metric_title, written
 
 _LATEX_SPECIAL = str.maketrans(
     {
@@ -19,6 +19,8 @@ _LATEX_SPECIAL = str.maketrans(
         "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     }
 )  # fmt: skip
+
+_LATEX_SYMBOLS = str.maketrans({BETTER: r"$\dagger$", WORSE: r"$\ddagger$", LIMITED: r"\S", "±": r"$\pm$"})
 
 
 def printable(text: object) -> str:
@@ -51,6 +53,7 @@ def _metrics(
     texts = [
         places[line.place].format(f"{line.mean:.{DECIMALS}f}")
         + ("" if pd.isna(line.sd_over_seeds) else deviation.format(f"{line.sd_over_seeds:.{DECIMALS}f}"))
+        + (marks["epochs"] if line.epochs else "")
         + marks[line.verdict]
         for line in whole.itertuples()
     ]
@@ -93,7 +96,7 @@ def metrics_markdown(
     comparison: Comparison, whole: pd.DataFrame, legend: Sequence[str], failures: Sequence[tuple[str, str]]
 ) -> str:
     """Return the metrics table with its legend and notes."""
-    marks = {"better": BETTER, "worse": WORSE, "": ""}
+    marks = {"better": BETTER, "worse": WORSE, "": "", "epochs": LIMITED}
     table = _metrics(comparison, whole, ("{}", "**{}**", "<u>{}</u>"), " ± {}", marks)
     header = ["model", "parameters", *(f"{metric_title(m)} {c}" for c, m in table.columns)]
     rows = [
@@ -113,7 +116,7 @@ def metrics_latex(
     comparison: Comparison, whole: pd.DataFrame, legend: Sequence[str], failures: Sequence[tuple[str, str]]
 ) -> str:
     """Return the metrics table as LaTeX; it needs ``booktabs``, as a comment in it says."""
-    marks = {"better": r"$^\dagger$", "worse": r"$^\ddagger$", "": ""}
+    marks = {"better": r"$^\dagger$", "worse": r"$^\ddagger$", "": "", "epochs": r"$^\S$"}
     table = _metrics(comparison, whole, ("{}", r"\textbf{{{}}}", r"\underline{{{}}}"), r" $\pm$ {}", marks)
     groups, rules, last = [], [], 2
     for name, n in table.columns.get_level_values(0).value_counts(sort=False).items():
@@ -141,7 +144,7 @@ def metrics_latex(
 
 def _latex_comment(text: str) -> str:
     """One line of comment; `printable` keeps it one line."""
-    return "% " + printable(text).replace(BETTER, r"$\dagger$").replace(WORSE, r"$\ddagger$").replace("±", r"$\pm$")
+    return "% " + printable(text).translate(_LATEX_SYMBOLS)
 
 
 # ---- CSV

@@ -20,6 +20,7 @@ error_of_users/of_seeds      standard errors of the difference, see `training_no
 d_z                          see `significance.standardised_means`
 users_improved/_worsened     shares of users
 seeds_better/_worse/_paired  of the seeds that both have
+epochs                       ``5 to 9`` where ``train_time_limit`` let the seeds run different numbers; else empty
 verdict                      ``better`` or ``worse`` where every test that could be made finds it; else empty
 place                        1 for the best row of the column, 2 for the second best, as printed; else 0
 ============================ ==========================================================================================
@@ -133,7 +134,15 @@ def tidy_table(comparison: Comparison, values: UserValues, facts: pd.DataFrame |
             parts.append(lines.assign(fact=fact, slice=name))
     table = pd.concat([*parts, *_contexts(comparison)], ignore_index=True)
     table = table.reindex(columns=list(dict.fromkeys([*CELL, "fact", "slice", "context", "users", *table])))
-    empty = {"fact": "", "slice": "", "context": "", "verdict": "", "place": 0, "users": len(values.weights)}
+    empty = {
+        "fact": "",
+        "slice": "",
+        "context": "",
+        "verdict": "",
+        "epochs": "",
+        "place": 0,
+        "users": len(values.weights),
+    }
     return table.fillna(empty).astype({"place": int, "users": int, "seeds": "Int64"})
 
 
@@ -152,6 +161,7 @@ def _whole(comparison: Comparison, values: UserValues) -> pd.DataFrame:
     lines = lines.astype({name: "Int64" for name in ("seeds_better", "seeds_worse", "seeds_paired")})
     found_by_all = (lines["p_holm"] < ALPHA) & ~(lines["p_methods_holm"] >= ALPHA)
     lines["verdict"] = np.select([found_by_all & (lines["difference"] > 0), found_by_all], ["better", "worse"], "")
+    lines["epochs"] = lines.index.get_level_values("row").map(_limited_epochs(comparison))
     lines["place"] = 0
     for (_, metric), means in lines.groupby(["candidates", "metric"], sort=False)["mean"]:
         lines.loc[means.index, "place"] = _places(means, metric.partition("@")[0] in LOWER_IS_BETTER)
@@ -168,6 +178,17 @@ def _results(comparison: Comparison) -> pd.DataFrame:
         for candidates, metric in columns
     ]
     return pd.DataFrame(lines, columns=["row", "seed", "candidates", "metric", "value"])
+
+
+def _limited_epochs(comparison: Comparison) -> dict[str, str]:
+    """By row: how many epochs its seeds ran, where ``train_time_limit`` made them differ; else empty."""
+    found = {}
+    for name in comparison.names:
+        runs = comparison.runs_of(name)
+        epochs = sorted({run.result["epochs_run"] for run in runs})
+        is_limited = len(epochs) > 1 and any(run.config.get("train_time_limit") for run in runs)
+        found[name] = f"{epochs[0]} to {epochs[-1]}" if is_limited else ""
+    return found
 
 
 def _cells(rows: Iterable[str], values: UserValues) -> pd.MultiIndex:
@@ -234,4 +255,4 @@ def _contexts(comparison: Comparison) -> list[pd.DataFrame]:
 
 def empty_table() -> pd.DataFrame:
     """Return the table of a comparison without any result."""
-    return pd.DataFrame(columns=[*CELL, "fact", "slice", "context", "users", *_COLUMNS, "verdict", "place"])
+    return pd.DataFrame(columns=[*CELL, "fact", "slice", "context", "users", *_COLUMNS, "verdict", "epochs", "place"])

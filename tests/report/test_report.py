@@ -223,3 +223,17 @@ def test_the_differences_show_both_tests_and_a_dash_for_none(make_run, tmp_path)
     texts = {line["row"]: line["texts"] for line in data_of(page)["lines"] if line["metric"] == "ndcg@10"}
     assert (texts["b"]["p_methods_holm"], "p_methods_holm" in texts["c"]) == ("< 0.001", False)
     assert "c: test over users alone; the marks speak of these trained models, not of these methods" in page
+
+
+def test_epochs_that_a_time_limit_made_differ_are_marked_at_the_deviation(make_run, tmp_path):
+    config = {"train_time_limit": 60}
+    runs = [make_run("a", {"all": [1, 20]}, seed=seed, epochs_run=6, config=config) for seed in (1, 2)]
+    runs += [make_run("b", {"all": [1, 2]}, seed=seed, epochs_run=4 + seed, config=config) for seed in (1, 2)]
+    runs += [make_run("c", {"all": [1, 2]}, seed=seed, epochs_run=4 + seed) for seed in (1, 2)]
+    write_report(Comparison("test", "toy", ("a", "b", "c"), "a", tuple(runs)), tmp_path, {})
+    lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    assert [line.count("± 0.0000§") for line in lines[2:5]] == [0, 2, 0]
+    sentence = "§ train_time_limit stopped the seeds after different numbers of epochs, which ± includes: b ran 5 to 6"
+    assert lines[8].startswith(sentence)
+    assert (tmp_path / "table.tex").read_text(encoding="utf-8").count(r"$\pm$ 0.0000$^\S$") == 2
+    assert "5 to 6 epochs, stopped by train_time_limit" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from recbole_session.report.tidy import empty_table
 def line(row, mean, place=0, verdict="", sd=None, p=None, p_methods=None):
     return {
         "row": row, "candidates": "all", "metric": "ndcg@10", "mean": mean, "sd_over_seeds": sd, "p": p,
-        "p_methods": p_methods, "verdict": verdict, "place": place,
+        "p_methods": p_methods, "verdict": verdict, "epochs": "", "place": place,
     }  # fmt: skip
 
 
