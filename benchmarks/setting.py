@@ -27,11 +27,12 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 from torch import Tensor
 
-from recbole_session.compat import tensorboard_in
+from recbole_session.compat import recbole_logs_to
 from recbole_session.config.models import available_models
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.converters import convert
 from recbole_session.run.build import build
+from recbole_session.run.loggers import RunLog
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 2020
@@ -141,7 +142,7 @@ def build_stock(
         warnings.simplefilter("ignore")  # RecBole's ways with pandas 3; no value is missing in these files
         train, _, test = data_preparation(config, SequentialDataset(config))
     network = model_class(config, train._dataset).to(config["device"])
-    with tensorboard_in(None):
+    with recbole_logs_to(RunLog(config, None)):
         trainer = Trainer(config, network)
     return SimpleNamespace(config=config, train=train, test=test, model=network, trainer=trainer)
 

@@ -8,7 +8,7 @@ RecBole line                                      mended in
 ================================================  ====================================================
 ``config/configurator.py`` 625-635                here: `restore_numpy_names`
 ``model/sequential_recommender/sine.py`` 25       here: `import_recbole_models`
-``utils/utils.py`` 220                            here: `tensorboard_in`
+``utils/utils.py`` 220, ``wandblogger.py``        here: `recbole_logs_to`
 every line that warns of a deprecation            here: `hide_warnings`
 ``trainer/trainer.py`` 343, 475, 509               here: `count_epochs_from_one`
 ``data/dataset/dataset.py`` 632-656               `data.dataset.SessionDataset._fill_nan` (a no-op under
@@ -27,8 +27,8 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -114,35 +114,27 @@ def matmul_precision(on_cuda: bool) -> str:
         return {"high": "tf32", "medium": "bf16"}.get(torch.get_float32_matmul_precision(), "ieee")
 
 
-class _NoEvents:
-    """Takes what a SummaryWriter takes, and drops it."""
-
-    def add_scalar(self, *args: object) -> None:
-        """Drop a number."""
-
-    def add_hparams(self, *args: object) -> None:
-        """Drop the keys of a run."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
 @contextmanager
-def tensorboard_in(folder: Path | None) -> Iterator[None]:
-    """Let a Trainer that is built within the block write its TensorBoard events into ``folder``, or nowhere.
+def recbole_logs_to(log: Any) -> Iterator[None]:
+    """Give a Trainer that is built within the block ``log`` for its TensorBoard writer and its WandbLogger.
 
-    ``utils/utils.py`` 220 always writes to ./log_tensorboard, and ``trainer/trainer.py`` 124 asks it. Can go
-    when RecBole takes a folder.
+    ``utils/utils.py`` 220 always writes to ./log_tensorboard, and ``utils/wandblogger.py`` logs to Weights & Biases
+    without epochs. ``trainer/trainer.py`` 115-116 asks both. Can go when RecBole takes loggers of one's own.
+
+    Parameters
+    ----------
+    log : RunLog
     """
     import recbole.trainer.trainer as trainer
-    from torch.utils.tensorboard import SummaryWriter
 
-    original = trainer.get_tensorboard
-    trainer.get_tensorboard = lambda logger: SummaryWriter(str(folder)) if folder else _NoEvents()
+    originals = {name: getattr(trainer, name) for name in ("get_tensorboard", "WandbLogger")}
+    for name in originals:
+        setattr(trainer, name, lambda _: log)
     try:
         yield
     finally:
-        trainer.get_tensorboard = original
+        for name, original in originals.items():
+            setattr(trainer, name, original)
 
 
 # What precedes or follows the numbers, colour codes left out.

@@ -74,8 +74,6 @@ def processes_of(config: Any) -> Iterator[None]:
         dist.init_process_group("nccl" if on_gpu else "gloo")
     except ValueError as error:  # WORLD_SIZE without what else torchrun sets
         raise InputError(f"{error}; unset WORLD_SIZE, or start the run with torchrun") from error
-    if process_rank() > 0:
-        config["log_wandb"] = False
     try:
         yield
     finally:

@@ -1,14 +1,13 @@
 import logging
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from recbole_session.compat import count_epochs_from_one, tensorboard_in
+from recbole_session.compat import count_epochs_from_one, recbole_logs_to
 
 
 def test_recboles_own_config_and_metrics_start_on_this_numpy() -> None:
@@ -36,14 +35,13 @@ def test_the_stack_is_one_of_the_two_that_are_promised() -> None:
     assert torch.__version__.startswith("2.")
 
 
-def test_tensorboard_goes_where_it_is_told_and_the_patch_ends(tmp_path: Path) -> None:
+def test_recboles_trainer_logs_to_what_it_is_given_and_the_patch_ends() -> None:
     import recbole.trainer.trainer as trainer
 
-    original = trainer.get_tensorboard
-    with tensorboard_in(tmp_path / "events"):
-        trainer.get_tensorboard(None).close()
-    assert list((tmp_path / "events").iterdir())
-    assert trainer.get_tensorboard is original
+    originals, log = (trainer.get_tensorboard, trainer.WandbLogger), object()
+    with recbole_logs_to(log):
+        assert trainer.get_tensorboard(None) is trainer.WandbLogger(None) is log
+    assert (trainer.get_tensorboard, trainer.WandbLogger) == originals
 
 
 def test_recboles_models_do_not_switch_anomaly_detection_on() -> None:

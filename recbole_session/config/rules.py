@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -36,10 +35,6 @@ _NO_CACHE = kinds.Rule(
     lambda value: value is None or value is False, "~ or False (nothing is cached: batches are cut from flat arrays)"
 )
 _UNUSED = "no model here uses it"
-_WANDB = kinds.Rule(
-    lambda value: value is False or (value is True and importlib.util.find_spec("wandb") is not None),
-    "False, or True where wandb is installed (pip install wandb)",
-)
 
 _TABLE: list[tuple[str, kinds.Rule]] = [
     # Environment
@@ -54,8 +49,8 @@ _TABLE: list[tuple[str, kinds.Rule]] = [
     ("worker", kinds.integer(0, 256)),
     ("seed negatives_seed", kinds.integer(0, 2**32 - 1)),
     ("state", kinds.or_none(kinds.one_of(_LEVELS, any_case=True))),
-    ("log_wandb", _WANDB),
-    ("wandb_project", kinds.FIELD),
+    ("log_wandb log_mlflow", kinds.TRUE_OR_FALSE),  # `run.loggers.check_loggers` asks for the packages
+    ("wandb_project mlflow_experiment", kinds.FIELD),
     ("config_file", kinds.only(None, "name files in config_files")),
     # Data
     ("field_separator", kinds.matches(r"[\t ,;|!#$%&*/<=>?@\\^~\x01]", "one character, e.g. a tab, ',' or '|'")),

@@ -33,7 +33,7 @@ from recbole_session.config.values import check_size, deep_merge, dump_yaml, par
 from recbole_session.errors import InputError, nearest, shown
 
 # Keys that RecBole reads and that none of its property files lists.
-_RECBOLE_EXTRA_KEYS = {"encoding", "tail_ratio", "numerical_features", "discretization", "log_wandb", "wandb_project"}
+_RECBOLE_EXTRA_KEYS = {"encoding", "tail_ratio", "numerical_features", "discretization"}
 
 
 def known_keys(defaults: Mapping[str, Any]) -> set[str]:

@@ -15,7 +15,7 @@ from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score
 from torch import Tensor, nn
 
-from recbole_session.compat import tensorboard_in
+from recbole_session.compat import recbole_logs_to
 from recbole_session.distributed import SharedLoss, mean_over_processes, process_count, process_rank
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator, SplitRanks
@@ -31,6 +31,7 @@ from recbole_session.run.checkpoint import (
     write_checkpoint,
 )
 from recbole_session.run.folder import BEST_FILE, LAST_FILE
+from recbole_session.run.loggers import RunLog, metric_names
 
 
 class _TimeIsUp(Exception):
@@ -70,7 +71,8 @@ class SessionTrainer(Trainer):
     def __init__(
         self, config: Any, model: nn.Module, evaluator: RankingEvaluator, run_folder: Path, checksum: str
     ) -> None:
-        with tensorboard_in(run_folder / "tensorboard" if process_rank() == 0 else None):
+        self.run_log = RunLog(config, run_folder if process_rank() == 0 else None)
+        with recbole_logs_to(self.run_log):
             super().__init__(config, model)
         self.run_folder = run_folder
         self.saved_model_file = str(run_folder / BEST_FILE)
@@ -110,15 +112,11 @@ class SessionTrainer(Trainer):
                 with naming_what_to_lower(self.config, ("train_batch_size", "MAX_ITEM_LIST_LENGTH"), "start a new run"):
                     self._fit(train_data, valid_data, *args, **kwargs)
             except (Exception, Interrupted):  # not a second signal, which stops at once
-                try:
-                    self._write_last()
-                finally:
-                    self.tensorboard.close()
+                self._write_last()
                 raise
             self._finished = True
             self._unsaved = self._state(train_data)
             self._write_last()
-        self.tensorboard.close()
         return self.best_valid_score, self.best_valid_result
 
     def _fit(self, train_data: Any, valid_data: Any, *args: Any, **kwargs: Any) -> None:
@@ -155,7 +153,9 @@ class SessionTrainer(Trainer):
             raise self._not_a_number("the weights are")
         self.train_seconds += time.perf_counter() - start
         self.epochs_run += 1
-        return self._mean_losses(losses)
+        losses = self._mean_losses(losses)
+        self.run_log.log({"train/loss": sum(losses) if isinstance(losses, tuple) else losses}, self.epochs_run)
+        return losses
 
     def _stop_if_time_is_up(self) -> None:
         """Stop all processes at the same epoch, by the mean of their clocks."""
@@ -203,6 +203,7 @@ class SessionTrainer(Trainer):
         candidates = self.config["valid_candidates"]
         metrics = self._rank(valid_data, [candidates]).metrics[candidates]
         score = calculate_valid_score(metrics, self.valid_metric)
+        self.run_log.log(metric_names("valid", {candidates: metrics}), self.epochs_run)
         if self.validation_hook is not None:
             self.validation_hook(self.epochs_run, score)
         return score, metrics

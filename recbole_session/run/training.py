@@ -16,6 +16,7 @@ from recbole_session.compat import count_epochs_from_one
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.config.values import read_yaml_file
 from recbole_session.distributed import on_first_process, process_count, process_rank, processes_of
+from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
 from recbole_session.interrupts import Interrupted, signals_noted
 from recbole_session.run.build import Parts, build
@@ -33,8 +34,10 @@ from recbole_session.run.folder import (
     ranks_file,
     unfinished_run,
 )
+from recbole_session.run.loggers import check_loggers, metric_names
 from recbole_session.run.ranks import write_ranks
 from recbole_session.run.result import Result, build_result, format_table, write_result
+from recbole_session.run.trainer import SessionTrainer
 from recbole_session.run.vocabulary import write_vocabulary
 
 
@@ -74,6 +77,7 @@ def run_session(
     config = SessionConfig(model, dataset, files, config_dict, command_line)
     if not isinstance(resume, bool):
         check_same_configuration(config.resolved, read_yaml_file(files[0]), Path(files[0]))
+    check_loggers(config)
     with processes_of(config):
         parts = build(config)
         run_folder = on_first_process(lambda: open_run_folder(config, resume))
@@ -95,7 +99,7 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
         trainer.go_on_from(state, parts.train)
         logger.info(f"resuming after {trainer.epochs_run} epochs")
     try:
-        with signals_noted():
+        with signals_noted(), trainer.run_log:
             trainer.fit(parts.train, parts.valid, show_progress=config["show_progress"] and sys.stderr.isatty())
             start = time.perf_counter()
             test = trainer.evaluate(parts.test)
@@ -103,6 +107,7 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
             if process_rank() == 0:
                 write_ranks(folder / ranks_file("told"), parts.dataset, test)
                 write_result(folder, result)
+            _log_results(trainer, parts, test)
     except Interrupted as signal:
         command = command_to_go_on(folder, process_count())
         message = f"{trainer.saved_epochs} finished epochs are saved; resume with: {command}"
@@ -111,6 +116,15 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
         raise Interrupted(f"{signal}: {message}", signal.number) from None
     logger.info(f"results:\n\n{format_table(result, config['metric_decimal_place'])}\n")
     return result
+
+
+def _log_results(trainer: SessionTrainer, parts: Parts, test: SplitRanks) -> None:
+    """Log the metrics of the best epoch in every candidate set, on both splits."""
+    splits = {"test": test}
+    if parts.valid:
+        splits["best_valid"] = trainer.evaluate(parts.valid)
+    for split, ranks in splits.items():
+        trainer.run_log.log(metric_names(split, ranks.metrics), trainer.best_epoch + 1)
 
 
 def open_run_folder(config: SessionConfig, resume: bool | str | Path) -> Path:

@@ -233,5 +233,6 @@ def train(dataset: str, keys: Mapping[str, Any], hook: Callable[[int, float], No
     with tempfile.TemporaryDirectory() as folder:
         trainer = parts.trainer(Path(folder))
         trainer.validation_hook = hook
-        trainer.fit(parts.train, parts.valid, show_progress=config["show_progress"] and sys.stderr.isatty())
+        with trainer.run_log:
+            trainer.fit(parts.train, parts.valid, show_progress=config["show_progress"] and sys.stderr.isatty())
     return trainer
