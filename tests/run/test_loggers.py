@@ -9,6 +9,7 @@ import pytest
 from recbole_session.errors import InputError
 from recbole_session.run import loggers
 from recbole_session.run.loggers import RunLog
+from recbole_session.run.trainer import SessionTrainer
 from recbole_session.run.training import run_session
 from tests.conftest import TINY_MODEL, WriteDataset, random_rows
 
@@ -172,9 +173,12 @@ def test_a_service_that_fails_costs_its_log_and_not_the_run(
 def test_a_run_that_fails_is_closed_as_failed(
     service: Service, keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "log", lambda metrics: None)
+    def fail(*_: object) -> None:
+        raise InputError("the loss is not finite")
+
+    monkeypatch.setattr(SessionTrainer, "_check_nan", fail)
     with pytest.raises(InputError, match="not finite"):
-        train(keys, log_wandb=True, learning_rate=1e30)
+        train(keys, log_wandb=True)
     assert service.ended == 1
 
 
