@@ -6,10 +6,12 @@ import argparse
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from recbole_session.converters.conversion import ENGINES, Conversion, run_conversion
+from recbole_session.converters.conversion import ENGINES, Conversion, dry_run, run_conversion
 from recbole_session.converters.datasets import DATASETS
-from recbole_session.converters.generic import FORMATS, TIME_UNITS, Columns
+from recbole_session.converters.generic import ENCODINGS, FORMATS, TIME_UNITS, Columns
+from recbole_session.converters.lines import shown
 from recbole_session.converters.thresholds import HELP as THRESHOLD_HELP
 from recbole_session.converters.thresholds import Thresholds
 from recbole_session.errors import InputError
@@ -20,10 +22,11 @@ HELP = "turn a published or your own raw file into atomic files"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags; a threshold that is not typed is None and left to the dataset."""
     parser.add_argument("name", choices=[*DATASETS, "generic"], help="what the raw file is")
-    parser.add_argument("--raw", type=Path, help="a zip, a folder, a bare file or a .gz")
+    parser.add_argument("--raw", type=Path, help="a zip, a folder, a bare file, a .gz, or a pattern of several")
     parser.add_argument("--download", action="store_true", help="fetch the published file into DATA_PATH/raw")
     parser.add_argument("--url", help="with --download: another address of the same file")
     parser.add_argument("--data_path", type=Path, default=Path("atomic_data"), help="where datasets go")
+    parser.add_argument("--dry_run", action="store_true", help="show the first rows as read, and write nothing")
     parser.add_argument("--dataset", help="name of the written dataset (default: NAME)")
     parser.add_argument("--engine", choices=list(ENGINES), default="duckdb", help="what does the preprocessing")
     lines = parser.add_mutually_exclusive_group()
@@ -39,10 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         kind = float if field.name == "min_rating" else int
         steps.add_argument(f"--{field.name}", type=kind, help=THRESHOLD_HELP[field.name])
     generic = parser.add_argument_group("generic files")
-    for name in ("user", "item", "time", "rating", "session"):
+    for name in ("user", "item", "time", "rating", "session", "title"):
         generic.add_argument(f"--{name}_col", metavar="COLUMN", help=f"name of the {name} column")
     generic.add_argument("--time_unit", choices=TIME_UNITS, help="Unix seconds (default) or ms, or ISO dates")
     generic.add_argument("--where", metavar="CONDITION", help="rows to read, in SQL: \"event = 'view'\"")
+    generic.add_argument("--encoding", choices=ENCODINGS, help="of a text file (default: utf-8)")
     generic.add_argument("--format", choices=list(FORMATS), help="default: by the file's ending")
     generic.add_argument("--delimiter", help="of a CSV file (default: a comma; tab is a name too)")
 
@@ -53,12 +57,19 @@ def run(arguments: argparse.Namespace) -> None:
     for name in ("dataset", "engine", "strict", "skip_bad", "all_users", "download", "url"):
         options[name] = getattr(arguments, name)
     options["columns"] = _columns(arguments)
+    if arguments.dry_run:
+        check, rows, sessions = dry_run(arguments.name, arguments.raw, arguments.data_path, **options)
+        _print_malformed({"malformed": check.bad, "first_malformed": [bad._asdict() for bad in check.first]})
+        for row in (["user", "item", "rating", "seconds", "UTC", "session"], *rows):
+            print("".join(f"{shown(value, 20)[1:-1]:<25}" for value in row).rstrip())
+        print(f"{check.good:,} rows, {sessions:,} sessions; nothing was written")
+        return
     _print_summary(run_conversion(arguments.name, arguments.raw, arguments.data_path, **options))
 
 
 def _columns(arguments: argparse.Namespace) -> Columns | None:
-    roles = ("user_col", "item_col", "time_col", "rating_col", "session_col")
-    names = (*roles, "time_unit", "format", "delimiter", "where")
+    roles = ("user_col", "item_col", "time_col", "rating_col", "session_col", "title_col")
+    names = (*roles, "time_unit", "format", "delimiter", "where", "encoding")
     given = {name.removesuffix("_col"): getattr(arguments, name) for name in names if getattr(arguments, name)}
     if arguments.name != "generic":
         if given:
@@ -73,12 +84,15 @@ def _columns(arguments: argparse.Namespace) -> Columns | None:
 
 
 def _print_summary(conversion: Conversion) -> None:
-    lines = conversion.card["lines"]
-    for bad in lines["first_malformed"]:
-        print(f"line {bad['line']} left out: {bad['reason']}", file=sys.stderr)
-    if lines["malformed"] > len(lines["first_malformed"]):
-        print(f"... {lines['malformed']:,} lines left out in all", file=sys.stderr)
+    _print_malformed(conversion.card["lines"])
     print(f"{'step':<20}{'rows':>14}{'users':>12}{'items':>12}")
     for count in conversion.card["counts"]:
         print(f"{count['step']:<20}{count['rows']:>14,}{count['users']:>12,}{count['items']:>12,}")
     print(f"written: {conversion.path}")
+
+
+def _print_malformed(lines: dict[str, Any]) -> None:
+    for bad in lines["first_malformed"]:
+        print(f"line {bad['line']} left out: {bad['reason']}", file=sys.stderr)
+    if lines["malformed"] > len(lines["first_malformed"]):
+        print(f"... {lines['malformed']:,} lines left out in all", file=sys.stderr)

@@ -12,10 +12,10 @@ def convert(name: str, raw: Path | None, output_dir: Path, **options: Any) -> Pa
     Parameters
     ----------
     name
-        ``ml-100k``, ``ml-1m``, ``ml-10m``, ``ml-20m``, ``ml-25m``, ``ml-32m``, ``steam`` or ``generic``.
+        A key of `datasets.DATASETS`, like ``ml-1m``, ``steam`` or ``globo``, or ``generic``.
     raw
-        A zip, a folder, a bare file or a ``.gz``. None takes the copy of ml-100k in the recbole package,
-        or fetches the dataset with ``download=True``.
+        A zip, a folder, a bare file, a ``.gz`` or a pattern of several. None takes the copy of ml-100k
+        in the recbole package, or fetches the dataset with ``download=True``.
     output_dir
         The dataset goes to ``<output_dir>/<name>/<name>.inter``, its card beside it.
     **options

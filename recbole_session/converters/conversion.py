@@ -5,22 +5,34 @@ from __future__ import annotations
 import importlib
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from duckdb import DuckDBPyConnection
+
 from recbole_session import __version__
-from recbole_session.converters.datasets import DATASETS, Dataset
+from recbole_session.converters.datasets import ANY_FILE, DATASETS
 from recbole_session.converters.download import download
-from recbole_session.converters.engine import Count, Reader, create_raw_table, load_file, open_database, write_inter
+from recbole_session.converters.engine import (
+    Count,
+    Reader,
+    create_raw_table,
+    load_file,
+    open_database,
+    preview,
+    write_inter,
+    write_items,
+)
 from recbole_session.converters.generic import Columns, GenericReader
 from recbole_session.converters.lines import LineCheck
 from recbole_session.converters.movielens import MovieLensReader
-from recbole_session.converters.sources import Source, file_checksum, find_source, plain_text
+from recbole_session.converters.sources import Source, file_checksum, find_sources, plain_text
 from recbole_session.converters.steam import SteamReader
 from recbole_session.converters.thresholds import Thresholds, resolve_thresholds
 from recbole_session.converters.writing import publish, scratch_folder, to_disk, write_card
@@ -68,8 +80,35 @@ class Conversion(NamedTuple):
     card: dict[str, Any]
 
 
+class Job(NamedTuple):
+    """A conversion with everything decided: what to read, how, and what to call the result."""
+
+    converter: str
+    sources: list[Source]
+    name: str  # of the raw file or folder, for messages
+    settings: Options
+    thresholds: Thresholds
+    target: str
+    scratch: Path
+
+
 def run_conversion(name: str, raw: Path | None, output_dir: Path, **options: Any) -> Conversion:
     """Do what `recbole_session.converters.convert` describes, and return the card too."""
+    with _prepared(name, raw, Path(output_dir), options) as job:
+        card = _convert(job)
+        return Conversion(publish(job.scratch, Path(output_dir) / job.target, job.target), card)
+
+
+def dry_run(name: str, raw: Path | None, output_dir: Path, **options: Any) -> tuple[LineCheck, list[list[str]], int]:
+    """Read everything and write nothing: the lines, the first rows as read, and the number of sessions of all."""
+    with _prepared(name, raw, Path(output_dir), options) as job, _loaded(job) as (connection, check):
+        own_sessions = job.settings.columns is not None and job.settings.columns.session is not None
+        return check, *preview(connection, job.thresholds.session_gap, own_sessions)
+
+
+@contextmanager
+def _prepared(name: str, raw: Path | None, output_dir: Path, options: dict[str, Any]) -> Iterator[Job]:
+    """Check options and find the raw files; the scratch folder is there within the block."""
     thresholds_given = {key: options.pop(key) for key in list(options) if key in Thresholds.__annotations__}
     unknown = set(options) - {field.name for field in fields(Options)}
     if unknown:
@@ -77,18 +116,17 @@ def run_conversion(name: str, raw: Path | None, output_dir: Path, **options: Any
     settings = Options(**options)
     if name != "generic" and name not in DATASETS:
         raise InputError(f"no dataset is called {name!r}: choose one of {', '.join(DATASETS)} or generic.")
-    known = DATASETS.get(name)
-    base = known or Dataset("", (), None)
-    all_users = base.all_users if settings.all_users is None else settings.all_users
-    thresholds = resolve_thresholds(base.thresholds, all_users, thresholds_given)
-    target = settings.dataset or name
-    if known is None and (settings.dataset is None or settings.columns is None):
+    known = DATASETS.get(name, ANY_FILE)
+    settings = replace(settings, columns=settings.columns or known.columns)
+    all_users = known.all_users if settings.all_users is None else settings.all_users
+    thresholds = resolve_thresholds(known.thresholds, all_users, thresholds_given)
+    if known is ANY_FILE and (settings.dataset is None or settings.columns is None):
         raise InputError("convert generic needs --dataset NAME and the names of its columns.")
-    source = find_source(_raw_path(name, raw, Path(output_dir), settings), base.files)
-    check = LineCheck(source.name, settings.policy)
-    with scratch_folder(Path(output_dir)) as scratch:
-        card = _convert(source, check, target, thresholds, settings, name, scratch)
-        return Conversion(publish(scratch, Path(output_dir) / target, f"{target}.inter"), card)
+    path = _raw_path(name, raw, output_dir, settings)
+    sources = find_sources(path, known.files)
+    label = sources[0].name if len(sources) == 1 else path.name
+    with scratch_folder(output_dir) as scratch:
+        yield Job(name, sources, label, settings, thresholds, settings.dataset or name, scratch)
 
 
 def _raw_path(name: str, raw: Path | None, output_dir: Path, settings: Options) -> Path:
@@ -99,6 +137,8 @@ def _raw_path(name: str, raw: Path | None, output_dir: Path, settings: Options) 
     if settings.download:
         if name not in DATASETS:
             raise InputError("--download knows no generic dataset: give the file by --raw.")
+        if DATASETS[name].columns is not None and settings.url is None:
+            raise InputError(f"--download cannot fetch {name}: see {DATASETS[name].url} and give the file by --raw.")
         return download(settings.url or DATASETS[name].url, DATASETS[name].checksum, output_dir / "raw")
     if name == "ml-100k":
         return _bundled_ml_100k()
@@ -115,62 +155,71 @@ def _bundled_ml_100k() -> Path:
 
 
 def _reader(name: str, source: Source, settings: Options, check: LineCheck) -> Reader:
-    if settings.columns is not None and name == "generic":
+    if settings.columns is not None:
         return GenericReader(source, settings.columns)
     layout = DATASETS[name].layout
     return MovieLensReader(layout, source.name, check.policy == "skip") if layout else SteamReader(source, check)
 
 
-def _convert(
-    source: Source,
-    check: LineCheck,
-    target: str,
-    thresholds: Thresholds,
-    settings: Options,
-    converter: str,
-    scratch: Path,
-) -> dict[str, Any]:
-    """Write the ``.inter`` file and its card into ``scratch``; return the card."""
-    reader = _reader(converter, source, settings, check)
-    prepare = _load_engine(settings.engine)
-    inter = scratch / f"{target}.inter"
-    # hashlib lets go of the interpreter, so the checksum takes a core of its own.
-    with ThreadPoolExecutor(1) as pool, open_database(scratch) as connection:
-        checksum = pool.submit(file_checksum, source.path)
-        create_raw_table(connection, reader)
-        load_file(connection, file_to_read(source, reader, scratch), reader, check)
+@contextmanager
+def _loaded(job: Job) -> Iterator[tuple[DuckDBPyConnection, LineCheck]]:
+    """Open a database with all rows of the raw files."""
+    check = LineCheck(job.name, job.settings.policy)
+    readers = [_reader(job.converter, source, job.settings, check) for source in job.sources]
+    with open_database(job.scratch) as connection:
+        create_raw_table(connection, readers[0])
+        for source, reader in zip(job.sources, readers, strict=True):
+            check.name = source.name
+            load_file(connection, file_to_read(source, reader, job.scratch), reader, check)
+        check.name = job.name
         check.finish()
-        own_sessions = settings.columns is not None and settings.columns.session is not None
-        counts = prepare(connection, thresholds, own_sessions, scratch)
-        _check_not_empty(counts, source.name)
-        sessions = write_inter(connection, inter)
-        to_disk(inter)
-        card = {
-            "dataset": target,
-            "converter": converter,
-            "source": {
-                "file": source.path.name,
-                "member": source.member,
-                "bytes": source.path.stat().st_size,
-                "sha256": checksum.result(),
-            },
-            "options": {**asdict(settings), **_finite(asdict(thresholds))},
-            "lines": {
-                "good": check.good,
-                "malformed": check.bad,
-                "first_malformed": [{"line": line, "reason": reason} for line, reason in check.first],
-            },
-            "counts": [count._asdict() for count in counts],
-            "output": {
-                "file": inter.name,
-                "rows": counts[-1].rows,
-                "sessions": sessions,
-                "bytes": inter.stat().st_size,
-                "sha256": file_checksum(inter),
-            },
-            "versions": _versions(settings.engine),
-        }
-    write_card(scratch / "dataset.json", card)
+        yield connection, check
+
+
+def _convert(job: Job) -> dict[str, Any]:
+    """Write the ``.inter`` file, the ``.item`` file and the card into the scratch folder; return the card."""
+    settings, columns = job.settings, job.settings.columns
+    paths = sorted({source.path for source in job.sources})
+    prepare = _load_engine(settings.engine)
+    inter = job.scratch / f"{job.target}.inter"
+    # hashlib lets go of the interpreter, so the checksum takes a core of its own.
+    with ThreadPoolExecutor(1) as pool:
+        checksum = pool.submit(file_checksum, *paths)
+        with _loaded(job) as (connection, check):
+            own_sessions = columns is not None and columns.session is not None
+            counts = prepare(connection, job.thresholds, own_sessions, job.scratch)
+            _check_not_empty(counts, job.name)
+            sessions = write_inter(connection, inter)
+            to_disk(inter)
+            if columns is not None and columns.title is not None:
+                write_items(connection, inter.with_suffix(".item"))
+                to_disk(inter.with_suffix(".item"))
+    card = {
+        "dataset": job.target,
+        "converter": job.converter,
+        "source": {
+            "file": job.name.partition(":")[0],
+            "member": job.sources[0].member if len(job.sources) == 1 else None,
+            "bytes": sum(path.stat().st_size for path in paths),
+            "sha256": checksum.result(),
+        },
+        "options": {**asdict(settings), **_finite(asdict(job.thresholds))},
+        "lines": {
+            "good": check.good,
+            "malformed": check.bad,
+            "first_malformed": [{"line": line, "reason": reason} for line, reason in check.first],
+        },
+        "counts": [count._asdict() for count in counts],
+        "output": {
+            "file": inter.name,
+            "rows": counts[-1].rows,
+            "sessions": sessions,
+            "bytes": inter.stat().st_size,
+            "sha256": file_checksum(inter),
+        },
+        "versions": _versions(settings.engine),
+    }
+    write_card(job.scratch / "dataset.json", card)
     return card
 
 
@@ -180,7 +229,8 @@ def file_to_read(source: Source, reader: Reader, scratch: Path) -> Path:
         return scratch / "reviews.tsv"
     if isinstance(reader, GenericReader) and reader.is_parquet:
         return source.path
-    return plain_text(source, scratch)
+    encoding = reader.encoding if isinstance(reader, GenericReader) else "utf-8"
+    return plain_text(source, scratch, encoding)
 
 
 def _load_engine(name: str) -> Callable[..., list[Count]]:

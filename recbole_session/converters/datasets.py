@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from recbole_session.converters.generic import Columns
 from recbole_session.converters.movielens import Layout
 from recbole_session.converters.thresholds import Thresholds
 
@@ -17,18 +18,20 @@ _TAB = Layout("\t", ("user_id:token\titem_id:token\trating:float\ttimestamp:floa
 class Dataset:
     """A published dataset.
 
-    ``files`` are the names its ratings go by, ``layout`` is None for Steam, ``checksum`` is what the
-    publisher states for the download, None where nothing is stated.
+    ``files`` are the names its ratings go by. A MovieLens release has a ``layout``, Steam neither that nor
+    ``columns``. ``checksum`` is what the publisher states for the download, None where nothing is stated.
     """
 
     url: str
     files: tuple[str, ...]
-    layout: Layout | None
+    layout: Layout | None = None
     checksum: str | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
     all_users: bool = False
+    columns: Columns | None = None
 
 
+ANY_FILE = Dataset("", ("*.csv", "*.tsv", "*.txt", "*.jsonl", "*.json", "*.ndjson", "*.parquet", "*.pq", "*"))
 DATASETS = {
     # RecBole's own example: everything is kept, so that numbers compare with those published on it.
     "ml-100k": Dataset(
@@ -77,6 +80,82 @@ DATASETS = {
     "steam": Dataset(
         "https://mcauleylab.ucsd.edu/public_datasets/data/steam/steam_reviews.json.gz",
         ("steam_reviews.json",),
-        None,
+    ),
+    # Views only. Visitors have no sessions of their own; the default gap makes them.
+    "retailrocket": Dataset(
+        "https://www.kaggle.com/datasets/retailrocket/ecommerce-dataset",
+        ("events.csv",),
+        columns=Columns("visitorid", "itemid", "timestamp", time_unit="ms", where="event = 'view'"),
+    ),
+    # Most rows have no user, so a session is one. timeframe is milliseconds since the session began.
+    "diginetica": Dataset(
+        "https://competitions.codalab.org/competitions/11161",
+        ("train-item-views.csv",),
+        all_users=True,
+        columns=Columns(
+            "sessionId",
+            "itemId",
+            "=CAST(epoch(TRY_CAST(eventdate AS TIMESTAMP)) + TRY_CAST(timeframe AS BIGINT) // 1000 AS VARCHAR)",
+            session="sessionId",
+            delimiter=";",
+        ),
+    ),
+    "yoochoose": Dataset(
+        "https://www.kaggle.com/datasets/chadgostopp/recsys-challenge-2015",
+        ("yoochoose-clicks.dat",),
+        all_users=True,
+        columns=Columns(
+            "session",
+            "item",
+            "time",
+            session="session",
+            time_unit="iso",
+            format="csv",
+            header=("session", "time", "item", "category"),
+        ),
+    ),
+    # Many tracks have no id, so an item is its artist and its name.
+    "lastfm-1k": Dataset(
+        "http://ocelma.net/MusicRecommendationDataset/lastfm-1K.html",
+        ("userid-timestamp-artid-artname-traid-traname.tsv",),
+        columns=Columns(
+            "user",
+            "=concat(artist, ' / ', track)",
+            "time",
+            title="=concat(artist, ' / ', track)",
+            time_unit="iso",
+            delimiter="\t",
+            header=("user", "time", "artist_id", "artist", "track_id", "track"),
+            quoted=False,
+        ),
+    ),
+    "amazon-2018": Dataset(
+        "https://nijianmo.github.io/amazon/index.html",
+        ("*.json",),
+        columns=Columns("reviewerID", "asin", "unixReviewTime", "overall"),
+    ),
+    "amazon-2023": Dataset(
+        "https://amazon-reviews-2023.github.io",
+        ("*.jsonl",),
+        columns=Columns("user_id", "parent_asin", "timestamp", "rating", time_unit="ms"),
+    ),
+    "globo": Dataset(
+        "https://www.kaggle.com/datasets/gspmoreira/news-portal-user-interactions-by-globocom",
+        ("clicks_hour_*.csv", "clicks.zip"),
+        columns=Columns("user_id", "click_article_id", "click_timestamp", session="session_id", time_unit="ms"),
+    ),
+    # One invoice is one session. Cancelled invoices (C...) and rows without a customer are left out.
+    "online-retail": Dataset(
+        "https://archive.ics.uci.edu/dataset/352/online+retail",
+        ("*.csv",),
+        columns=Columns(
+            "CustomerID",
+            "StockCode",
+            "=CAST(epoch(TRY_STRPTIME(InvoiceDate, ['%m/%d/%Y %H:%M', '%Y-%m-%d %H:%M:%S'])) AS VARCHAR)",
+            session="InvoiceNo",
+            title="Description",
+            encoding="latin-1",
+            where="CustomerID <> '' AND InvoiceNo NOT LIKE 'C%' AND TRY_CAST(Quantity AS DOUBLE) > 0",
+        ),
     ),
 }

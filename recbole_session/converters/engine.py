@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -18,16 +19,17 @@ from recbole_session.errors import InputError
 
 # Of DuckDB's own buffers; what does not fit goes to files (measured: results/convert.md).
 MEMORY_LIMIT = "1200MB"
+EVERY_ROW = Thresholds(min_sessions=1, min_rows_per_session=1)
 
 
 class Reader(Protocol):
     """One format: how DuckDB reads a file of it, and how to name what it cannot read."""
 
     id_type: str
-    where: str | None  # the user's own condition on rows
+    computed: bool  # whether SQL of the user's own works on rows
 
     def select(self, path: Path) -> str:
-        """Return the SELECT of user_id, item_id, rating, seconds, own_session and malformed, in the file's order.
+        """Return the SELECT of the columns of the table ``raw``, in the file's order.
 
         Blank lines and malformed lines are rows without a user.
         """
@@ -73,7 +75,7 @@ def create_raw_table(connection: duckdb.DuckDBPyConnection, reader: Reader) -> N
     """Create the table that `load_file` fills and the view of it that the preprocessing reads."""
     connection.execute(
         f"CREATE TABLE raw (user_id {reader.id_type}, item_id {reader.id_type}, rating DOUBLE, seconds BIGINT, "
-        "own_session VARCHAR, malformed BOOLEAN)"
+        "own_session VARCHAR, title VARCHAR, malformed BOOLEAN)"
     )
     columns = "rowid AS line, user_id, item_id, rating, seconds, own_session"
     connection.execute(f"CREATE VIEW {RAW} AS SELECT {columns} FROM raw WHERE user_id IS NOT NULL")
@@ -85,15 +87,15 @@ def load_file(connection: duckdb.DuckDBPyConnection, path: Path, reader: Reader,
     connection.execute("DROP TABLE IF EXISTS reject_scans")
     select = reader.select(path)
     start = _number(connection, "SELECT count(*) FROM raw")
-    if reader.where:  # it may hold a join, which mixes the rows of several threads up
+    if reader.computed:  # it may hold a join, which mixes the rows of several threads up
         connection.execute("SET threads = 1")
     try:
         connection.execute(f"INSERT INTO raw {select}")
     except (duckdb.ProgrammingError, duckdb.DataError) as error:
-        if not reader.where:
+        if not reader.computed:
             raise
         reason = str(error).splitlines()[0]
-        raise InputError(f"--where {reader.where!r} is not a condition on {path.name} ({reason}).") from error
+        raise InputError(f"{check.name}: --where or a column that begins with '=' does not work ({reason}).") from error
     connection.execute("RESET threads")
     good, wrong = connection.execute(
         "SELECT count(user_id), count(CASE WHEN malformed THEN 1 END) FROM raw WHERE rowid >= ?", [start]
@@ -108,6 +110,18 @@ def load_file(connection: duckdb.DuckDBPyConnection, path: Path, reader: Reader,
         first = f"SELECT rowid - {start} FROM raw WHERE malformed AND rowid >= {start} ORDER BY rowid LIMIT {REPORTED}"
         named = reader.faults(path, [row for (row,) in connection.execute(first).fetchall()], rejected)
     check.add(good, wrong + rejects, named)
+
+
+def preview(connection: duckdb.DuckDBPyConnection, session_gap: int, own_sessions: bool) -> tuple[list[list[str]], int]:
+    """Return the first five rows as they were read, as text, and how many sessions all rows would make."""
+    rows = connection.execute(
+        f"SELECT user_id, item_id, rating, seconds, CAST(make_timestamp(seconds * 1000000) AS VARCHAR), own_session "
+        f"FROM {RAW} ORDER BY line LIMIT 5"
+    ).fetchall()
+    sessions = preprocessing_sql(replace(EVERY_ROW, session_gap=session_gap), own_sessions)["sessions"]
+    connection.execute(f"CREATE VIEW max_rows_per_user AS SELECT * FROM {RAW}")
+    connection.execute(f"CREATE TABLE sessions AS {sessions}")
+    return [["" if value is None else str(value) for value in row] for row in rows], _sessions(connection)
 
 
 def prepare_with_duckdb(
@@ -134,7 +148,24 @@ def write_inter(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
         f"COPY (SELECT {columns} FROM ({RESULT})) TO {sql_text(str(path))} "
         "(FORMAT csv, HEADER true, DELIMITER '\t', QUOTE '', ESCAPE '')"
     )
+    return _sessions(connection)
+
+
+def _sessions(connection: duckdb.DuckDBPyConnection) -> int:
     return _number(connection, "SELECT sum(last) FROM (SELECT max(session) AS last FROM sessions GROUP BY user_id)")
+
+
+def write_items(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Write the title of each item of the table ``sessions`` as an ``.item`` file: its first in the raw file."""
+    connection.execute(
+        rf"""COPY (
+            SELECT item_id AS "item_id:token",
+                coalesce(first(translate(regexp_replace(title, '[\s\x00-\x1f\x7f]+', ' ', 'g'), chr(34), chr(39))
+                    ORDER BY line) FILTER (trim(title) <> ''), '') AS "title:token_seq"
+            FROM (SELECT rowid AS line, * FROM raw) WHERE item_id IN (SELECT item_id FROM sessions)
+            GROUP BY item_id ORDER BY min(line)
+        ) TO {sql_text(str(path))} (FORMAT csv, HEADER true, DELIMITER '\t', QUOTE '', ESCAPE '')"""
+    )
 
 
 def _number(connection: duckdb.DuckDBPyConnection, select: str) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TextIO
 
 import duckdb
 
@@ -35,7 +35,9 @@ FORMATS = {
     "jsonl": (".jsonl", ".json", ".ndjson"),
     "parquet": (".parquet", ".pq"),
 }
+_IDS = ("user", "item", "session")
 _FIELD = "field_number_"  # a CSV column by its place: DuckDB takes "Id" and "id" for one name
+ENCODINGS = ("utf-8", "latin-1", "cp1252", "cp1251")
 TIME_UNITS = ("s", "ms", "iso")
 NUMBER = r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*"
 ISO = (
@@ -63,9 +65,11 @@ _SECONDS = {"s": "number(time)", "ms": "number(time) / 1000", "iso": "moment(tim
 class Columns:
     """Which columns to read and how.
 
-    ``rating`` None gives every row the rating 1; ``session`` None makes sessions from gaps. ``time_unit`` is ``"s"``,
-    ``"ms"`` or ``"iso"`` (without an offset: UTC); fractions of a second are cut off. ``format`` None goes by the
-    file's ending. ``where`` is a condition in SQL on the file's columns, which are text in CSV and JSON.
+    A column is a name, or ``=`` and an expression in SQL on the file's columns, which are text in CSV and JSON;
+    ``where`` is such a condition. ``rating`` None gives every row the rating 1; ``session`` None makes sessions from
+    gaps; ``title`` is the item's name. ``time_unit`` is ``"s"``, ``"ms"`` or ``"iso"`` (without an offset: UTC);
+    fractions of a second are cut off. ``format`` None goes by the file's ending. ``header`` names the columns of a
+    CSV file that does not; ``quoted`` False takes quotation marks as text.
     """
 
     user: str
@@ -73,25 +77,35 @@ class Columns:
     time: str
     rating: str | None = None
     session: str | None = None
+    title: str | None = None
     time_unit: str = "s"
     format: str | None = None
     delimiter: str = ","
     where: str | None = None
+    header: tuple[str, ...] = ()
+    quoted: bool = True
+    encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
         if self.time_unit not in TIME_UNITS:
             raise InputError(f"--time_unit is {self.time_unit!r}, but must be one of {', '.join(TIME_UNITS)}.")
         if self.format not in (None, *FORMATS):
             raise InputError(f"--format is {self.format!r}, but must be one of {', '.join(FORMATS)}.")
+        if self.encoding not in ENCODINGS:
+            raise InputError(f"--encoding is {self.encoding!r}, but must be one of {', '.join(ENCODINGS)}.")
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
             raise InputError(f"--delimiter is {self.delimiter!r}, but must be one character, like ',' or a tab.")
 
     @property
     def wanted(self) -> dict[str, str]:
         """Role -> name of the column, for the columns to read."""
-        roles = {"user": self.user, "item": self.item, "time": self.time}
-        roles |= {"rating": self.rating} if self.rating is not None else {}
-        return roles | ({"session": self.session} if self.session is not None else {})
+        roles = {role: getattr(self, role) for role in ("user", "item", "time", "rating", "session", "title")}
+        return {role: column for role, column in roles.items() if column is not None}
+
+    @property
+    def computed(self) -> bool:
+        """Whether SQL of the user's or of a dataset's own works on the file's columns."""
+        return self.where is not None or any(column.startswith("=") for column in self.wanted.values())
 
 
 class GenericReader:
@@ -100,7 +114,8 @@ class GenericReader:
     id_type = "VARCHAR"
 
     def __init__(self, source: Source, columns: Columns) -> None:
-        self._name, self._columns, self.where = source.name, columns, columns.where
+        self._name, self._columns, self.computed = source.name, columns, columns.computed
+        self.encoding = columns.encoding
         self._format = columns.format or _format_of(source)
         if self.is_parquet and source.member is not None:
             raise InputError(f"{source.name}: a Parquet file is not read from inside a zip: unpack it first.")
@@ -122,15 +137,16 @@ class GenericReader:
         fields, unit = make[self._format](path)
         roles = self._columns.wanted
         rating = "number(rating)" if "rating" in roles else "1.0"
-        session = "session" if "session" in roles else "NULL"
+        session, title = (role if role in roles else "NULL" for role in ("session", "title"))
         fits = " AND ".join(f"fits({role})" for role in ("user", "item", "session") if role in roles)
         return f"""
             SELECT CASE WHEN good THEN token("user") END AS user_id, CASE WHEN good THEN token(item) END AS item_id,
                 rating, CASE WHEN good THEN CAST(floor(seconds) AS BIGINT) END AS seconds,
-                {session} AS own_session, used AND NOT good AS malformed
+                {session} AS own_session, title, used AND NOT good AS malformed
             FROM (SELECT *, used AND coalesce(seconds >= 0 AND floor(seconds) <= {MAX_TIME} AND isfinite(rating)
                     AND {fits.replace("fits(user)", 'fits("user")')}, false) AS good
-                FROM (SELECT "user", item, {session} AS session, {_SECONDS[unit]} AS seconds, {rating} AS rating, used
+                FROM (SELECT "user", item, {session} AS session, {title} AS title, {_SECONDS[unit]} AS seconds,
+                        {rating} AS rating, used
                     FROM ({fields})))"""
 
     def faults(self, path: Path, rows: list[int], rejected: list[int]) -> list[BadLine]:
@@ -150,15 +166,20 @@ class GenericReader:
     def _csv_fields(self, path: Path) -> tuple[str, str]:
         header, skip = self._csv_header(path)
         names = ", ".join(f"'{_FIELD}{place}': 'VARCHAR'" for place in range(len(header)))
-        picked = ", ".join(f'{_FIELD}{header.index(name)} AS "{role}"' for role, name in self._columns.wanted.items())
+        quote = "'\"'" if self._columns.quoted else "''"
         table = (
             f"read_csv({sql_path(path)}, columns={{{names}}}, auto_detect=false, header=false, skip={skip}, "
-            f"""delim={sql_text(self._columns.delimiter)}, quote='"', escape='"', """
+            f"delim={sql_text(self._columns.delimiter)}, quote={quote}, escape={quote}, "
+            f"strict_mode={self._columns.quoted}, "
             f"store_rejects=true, max_line_size={MAX_LINE_BYTES}, buffer_size={2 * MAX_LINE_BYTES})"
         )
-        if self._columns.where is not None:
+        if self._columns.computed:
             every = ", ".join(f"{_FIELD}{place} AS {_quoted(name)}" for place, name in enumerate(header))
             table = f"(SELECT *, {every} FROM {table})"
+        picked = ", ".join(
+            f'{column[1:] if column[0] == "=" else _FIELD + str(header.index(column))} AS "{role}"'
+            for role, column in self._columns.wanted.items()
+        )
         return f"SELECT {picked}, {self._used} AS used FROM {table}", self._columns.time_unit
 
     @property
@@ -167,8 +188,10 @@ class GenericReader:
         return "true" if self._columns.where is None else f"coalesce({self._columns.where}, false)"
 
     def _csv_header(self, path: Path) -> tuple[list[str], int]:
+        if self._columns.header:
+            return list(self._columns.header), 0
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-            reader = csv.reader(stream, delimiter=self._columns.delimiter, strict=True)
+            reader = self._csv_reader(stream)
             try:
                 header = next(reader)
             except csv.Error as error:
@@ -177,9 +200,14 @@ class GenericReader:
             self._check_columns(header)
             return header, reader.line_num
 
+    def _csv_reader(self, stream: TextIO) -> Any:
+        if self._columns.quoted:
+            return csv.reader(stream, delimiter=self._columns.delimiter, strict=True)
+        return csv.reader(stream, delimiter=self._columns.delimiter, strict=True, quoting=csv.QUOTE_NONE)
+
     def _check_columns(self, names: list[str]) -> None:
         for column in self._columns.wanted.values():
-            if names.count(column) != 1:
+            if names.count(column) != 1 and not column.startswith("="):
                 found = f"{names.count(column) or 'no'} column {column!r} but {shown(', '.join(names))}"
                 raise InputError(
                     f"{self._name} line 1 has {found}: "
@@ -188,11 +216,12 @@ class GenericReader:
 
     def _csv_faults(self, path: Path) -> Iterator[BadLine]:
         """Read a CSV file once more with Python's csv module, which counts lines; a record may span several."""
-        header, _ = self._csv_header(path)
-        places = [header.index(name) for name in self._columns.wanted.values()]
+        header, skip = self._csv_header(path)
+        places = [header.index(name) if name[0] != "=" else None for name in self._columns.wanted.values()]
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            reader = csv.reader(stream, delimiter=self._columns.delimiter, strict=True)
-            next(reader)
+            reader = self._csv_reader(stream)
+            if skip:
+                next(reader)
             while True:
                 line = reader.line_num + 1
                 try:
@@ -206,18 +235,23 @@ class GenericReader:
                     yield BadLine(line, "holds bytes that are not UTF-8")
                 elif len(record) != len(header) and record:
                     yield BadLine(line, f"found {len(record)} fields, expected {len(header)}")
-                elif record and (reason := self._reason([record[place] for place in places])):
+                elif record and (
+                    reason := self._reason([None if place is None else record[place] for place in places])
+                ):
                     yield BadLine(line, reason)
 
     def _json_fields(self, path: Path) -> tuple[str, str]:
-        keys = list(self._columns.wanted.values())
-        every = self._json_keys(path) if self._columns.where is not None else []
+        keys = [column for column in self._columns.wanted.values() if column[0] != "="]
+        every = self._json_keys(path) if self._columns.computed else []
         pointers = ", ".join(sql_text("/" + key.replace("~", "~0").replace("/", "~1")) for key in keys + every)
         numbers = "'VARCHAR', 'UBIGINT', 'BIGINT', 'DOUBLE'"
         picked = ", ".join(
-            f"CASE WHEN json_type(v[{place}]) IN ({numbers if role in ('time', 'rating') else numbers[:-10]}) "
-            f"THEN v[{place}]->>'$' END AS \"{role}\""
-            for place, role in enumerate(self._columns.wanted, start=1)
+            f'{column[1:]} AS "{role}"'
+            if column[0] == "="
+            else f"CASE WHEN json_type(v[{keys.index(column) + 1}]) IN "
+            f"({numbers if role in ('time', 'rating') else numbers[:-10]}) "
+            f"THEN v[{keys.index(column) + 1}]->>'$' END AS \"{role}\""
+            for role, column in self._columns.wanted.items()
         )
         table = (
             f"(SELECT text, CASE WHEN json_valid(text) AND json_type(text) = 'OBJECT' "
@@ -240,7 +274,7 @@ class GenericReader:
     def _json_reason(self, line: bytes) -> str:
         try:
             record = json.loads(line.decode("utf-8"))
-            values = [record[key] for key in self._columns.wanted.values()]
+            values = [None if key[0] == "=" else record[key] for key in self._columns.wanted.values()]
         except KeyError as error:
             return f"has no {error}"
         except UnicodeDecodeError:
@@ -262,11 +296,11 @@ class GenericReader:
         unit = self._columns.time_unit
         picked = []
         for role, name in self._columns.wanted.items():
-            kind, value = types[name], _quoted(name)
+            kind, value = (types[name], _quoted(name)) if name[0] != "=" else ("VARCHAR", name[1:])
             if role == "time" and kind.startswith(("TIMESTAMP", "DATE")):  # a time that knows its unit
                 value, unit = f"CAST(floor(epoch({value})) AS BIGINT)", "s"
             elif not re.match("VARCHAR|ENUM|U?(TINY|SMALL|BIG|HUGE)?INT", kind) and (
-                role in ("user", "item", "session") or not re.match("DOUBLE|FLOAT|DECIMAL", kind)
+                role not in ("time", "rating") or not re.match("DOUBLE|FLOAT|DECIMAL", kind)
             ):
                 value = "NULL"
             picked.append(f'CAST({value} AS VARCHAR) AS "{role}"')
@@ -274,18 +308,23 @@ class GenericReader:
 
     def _reason(self, values: Any) -> str | None:
         """Return why a record is malformed: the first of its values that cannot be what its column holds."""
-        record = dict(zip(self._columns.wanted, values, strict=True))
-        seconds = _seconds(record["time"], self._columns.time_unit)
-        kinds = {role: "text or a whole number" for role in record if type(record[role]) not in (str, int)}
-        kinds = {role: kind for role, kind in kinds.items() if role in ("user", "item", "session")}
-        kinds |= {"time": _UNIT_NAMES[self._columns.time_unit]} if seconds is None else {}
-        kinds |= {"rating": "a number"} if "rating" in record and _number(record["rating"]) is None else {}
-        for role, kind in kinds.items():
-            return f"{role} {shown(str(record[role]))} is not {kind}"
-        for role in ("user", "item", "session"):
+        record = {
+            role: value
+            for (role, column), value in zip(self._columns.wanted.items(), values, strict=True)
+            if column[0] != "="
+        }
+        seconds = _seconds(record.get("time", 0), self._columns.time_unit if "time" in record else "s")
+        for role, value in record.items():
+            if role in _IDS and type(value) not in (str, int):
+                return f"{role} {shown(str(value))} is not text or a whole number"
+            if role == "time" and seconds is None:
+                return f"time {shown(str(value))} is not {_UNIT_NAMES[self._columns.time_unit]}"
+            if role == "rating" and _number(value) is None:
+                return f"rating {shown(str(value))} is not a number"
+        for role in _IDS:
             if role in record and (fault := id_fault(str(record[role]))):
                 return f"{role} {shown(str(record[role]), 20)} {fault}"
-        return time_fault(math.floor(seconds)) if seconds is not None else None
+        return time_fault(math.floor(seconds or 0))
 
 
 def _format_of(source: Source) -> str:

@@ -26,7 +26,7 @@ class Layout:
 class MovieLensReader:
     """Reads a ratings file of one layout."""
 
-    where: str | None = None
+    computed = False
     id_type = "BIGINT"
 
     def __init__(self, layout: Layout, name: str, skip_bad: bool) -> None:
@@ -51,7 +51,7 @@ class MovieLensReader:
             )
         )
         return f"""
-            SELECT {columns}, NULL AS own_session, NOT good AND trim(text) <> '' AS malformed
+            SELECT {columns}, NULL AS own_session, NULL AS title, NOT good AND trim(text) <> '' AS malformed
             FROM (SELECT text, fields,
                     regexp_full_match(text, {grammar}) AND TRY_CAST(fields[4] AS BIGINT) <= {MAX_TIME} AS good
                 FROM (SELECT text, string_split(text, {sql_text(mark)}) AS fields

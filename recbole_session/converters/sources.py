@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -36,16 +37,17 @@ class Source:
         return f"{self.path.name}:{self.member}" if self.member else self.path.name
 
 
-def find_source(raw: Path, names: tuple[str, ...]) -> Source:
-    """Find the file to read.
+def find_sources(raw: Path, names: tuple[str, ...]) -> list[Source]:
+    """Find the files to read, in the order of their names.
 
     Parameters
     ----------
     raw
-        A zip, a folder, a bare file or a ``.gz``; what it is shows in its first bytes, not its name.
+        A zip, a folder, a bare file, a ``.gz`` or a ``.zst``; what it is shows in its first bytes, not its
+        name. A pattern like ``logs/*.csv`` names several.
     names
-        File names to look for in a zip or a folder, the preferred first; none accepts any single member
-        of a zip.
+        File names to look for in a zip or a folder, the preferred first; a pattern among them takes every
+        file that it fits.
 
     Raises
     ------
@@ -56,28 +58,31 @@ def find_source(raw: Path, names: tuple[str, ...]) -> Source:
     if raw.is_dir():
         return _find_in_folder(raw, names)
     if not raw.is_file():
+        pattern = str(raw.relative_to(raw.anchor))
+        if found := [Source(path) for path in sorted(Path(raw.anchor).glob(pattern)) if path.is_file()]:
+            return found
         raise InputError(f"--raw {raw} does not exist: give a zip, a folder, a bare file or a .gz.")
     with _named(raw.name), raw.open("rb") as stream:
         magic = stream.read(4)
     if magic in (b"PK\x03\x04", b"PK\x05\x06"):
         return _find_in_zip(raw, names)
-    return Source(raw)
+    return [Source(raw)]
 
 
-def _find_in_folder(folder: Path, names: tuple[str, ...]) -> Source:
+def _find_in_folder(folder: Path, names: tuple[str, ...]) -> list[Source]:
     with _named(str(folder)):
         for name in names:
             for pattern in (name, f"{name}.gz", f"*/{name}", f"*/{name}.gz"):
                 found = sorted(path for path in folder.glob(pattern) if path.is_file())
-                if len(found) > 1:
+                if len(found) > 1 and "*" not in name:
                     listed = ", ".join(str(path.relative_to(folder)) for path in found[:5])
                     raise InputError(f"--raw {folder} holds several {name} ({listed}): give the one file.")
                 if found:
-                    return Source(found[0])
+                    return [Source(path) for path in found]
     raise InputError(f"--raw {folder} holds no {' or '.join(names) or 'single file'}: give the file itself.")
 
 
-def _find_in_zip(path: Path, names: tuple[str, ...]) -> Source:
+def _find_in_zip(path: Path, names: tuple[str, ...]) -> list[Source]:
     with _named(path.name), zipfile.ZipFile(path) as archive:
         members = [info.filename for info in archive.infolist() if not info.is_dir()]
     for member in members:
@@ -87,13 +92,11 @@ def _find_in_zip(path: Path, names: tuple[str, ...]) -> Source:
                 f"{path.name} holds {shown(member)}, a name that points outside: do not trust this archive."
             )
     for name in names:
-        found = [member for member in members if PurePosixPath(member).name == name]
-        if len(found) > 1:
+        found = sorted(member for member in members if fnmatchcase(PurePosixPath(member).name, name))
+        if len(found) > 1 and "*" not in name:
             raise InputError(f"{path.name} holds several {name} ({', '.join(found[:5])}): unpack the right one.")
         if found:
-            return Source(path, found[0])
-    if not names and len(members) == 1:
-        return Source(path, members[0])
+            return [Source(path, member) for member in found]
     raise InputError(
         f"{path.name} holds no {' or '.join(names) or 'single file'} "
         f"but {', '.join(members[:5]) or 'nothing'}: is it the right archive?"
@@ -130,10 +133,11 @@ def _open_zstd(source: Source) -> Any:
     return pa.CompressedInputStream(pa.OSFile(str(source.path)), "zstd")
 
 
-def plain_text(source: Source, scratch: Path) -> Path:
+def plain_text(source: Source, scratch: Path, encoding: str = "utf-8") -> Path:
     """Return the path of a source's text: the file itself, or a copy unpacked into ``scratch``.
 
-    A file with carriage returns is copied too: the copy has plain line feeds.
+    A file with carriage returns, or in another encoding (of one byte a character), is copied too: the copy has
+    plain line feeds and is UTF-8.
 
     Raises
     ------
@@ -141,15 +145,16 @@ def plain_text(source: Source, scratch: Path) -> Path:
         If the text is empty or UTF-16, or the source is damaged or unpacks to more than it should.
     """
     plain = source.path
-    if source.member is not None or _is_packed_or_has_returns(source):
+    if source.member is not None or encoding != "utf-8" or _is_packed_or_has_returns(source):
         plain = scratch / "plain.txt"
-        with open_source(source) as stream, plain.open("wb") as copy:
-            while block := stream.read(BLOCK_BYTES):
-                while block.endswith(b"\r") and (more := stream.read(1)):
+        with open_source(source) as packed, plain.open("wb") as copy:
+            while block := packed.read(BLOCK_BYTES):
+                while block.endswith(b"\r") and (more := packed.read(1)):
                     block += more
-                copy.write(block.replace(b"\r\n", b"\n"))
-    with plain.open("rb") as text:
-        start = text.read(2)
+                text = block.replace(b"\r\n", b"\n")
+                copy.write(text if encoding == "utf-8" else text.decode(encoding, "replace").encode())
+    with plain.open("rb") as stream:
+        start = stream.read(2)
     if not start:
         raise InputError(f"{source.name} is empty: give the file as it was published.")
     if start in (b"\xff\xfe", b"\xfe\xff"):
@@ -199,7 +204,11 @@ def _named(name: str) -> Iterator[None]:
         raise InputError(f"{name} cannot be read ({reason}): fetch it again.") from error
 
 
-def file_checksum(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    with _named(path.name), path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def file_checksum(*paths: Path) -> str:
+    """Return the SHA-256 of files, one after another, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with _named(path.name), path.open("rb") as stream:
+            while block := stream.read(BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()

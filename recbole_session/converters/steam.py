@@ -71,7 +71,7 @@ class SteamReader:
     Processes parse blocks of lines. What they find goes through a temporary file to DuckDB.
     """
 
-    where: str | None = None
+    computed = False
     id_type = "VARCHAR"
 
     def __init__(self, source: Source, check: LineCheck) -> None:
@@ -89,7 +89,7 @@ class SteamReader:
         self._check.good = 0  # DuckDB counts the good ones once more
         columns = "{'user_id': 'VARCHAR', 'item_id': 'VARCHAR', 'seconds': 'BIGINT'}"
         return f"""
-            SELECT user_id, item_id, 1.0 AS rating, seconds, NULL AS own_session, false AS malformed
+            SELECT user_id, item_id, 1.0 AS rating, seconds, NULL AS own_session, NULL AS title, false AS malformed
             FROM read_csv({sql_path(path)}, columns={columns}, auto_detect=false, header=false,
                 delim='\t', quote='', escape='', nullstr='\n')"""
 

@@ -77,8 +77,8 @@ def _remove_abandoned(output_dir: Path) -> None:
                 os.close(lock)
 
 
-def publish(scratch: Path, folder: Path, inter_name: str) -> Path:
-    """Move a finished ``.inter`` and its card into their folder.
+def publish(scratch: Path, folder: Path, name: str) -> Path:
+    """Move a finished ``.inter``, the ``.item`` if there is one, and the card into their folder.
 
     Each rename is atomic. The old card goes first, so that killed at any point this leaves a whole old
     or a whole new dataset, at worst without its card, never a card that belongs to other data.
@@ -87,12 +87,15 @@ def publish(scratch: Path, folder: Path, inter_name: str) -> Path:
     lock = _lock(folder, wait=True)  # two conversions into one name take turns
     try:
         (folder / CARD).unlink(missing_ok=True)
-        (scratch / inter_name).replace(folder / inter_name)
+        (folder / f"{name}.item").unlink(missing_ok=True)
+        (scratch / f"{name}.inter").replace(folder / f"{name}.inter")
+        if (scratch / f"{name}.item").exists():
+            (scratch / f"{name}.item").replace(folder / f"{name}.item")
         (scratch / CARD).replace(folder / CARD)
     finally:
         if lock is not None:
             os.close(lock)
-    return folder / inter_name
+    return folder / f"{name}.inter"
 
 
 def write_card(path: Path, card: dict[str, Any]) -> None:

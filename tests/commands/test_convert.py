@@ -221,3 +221,18 @@ def test_a_failed_conversion_keeps_the_old_dataset(cli, dat, tmp_path):
     assert cli("convert", "ml-1m", "--raw", dat(GOOD + "x\n" * 99), *LOOSE)[0] == 2
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == old
     assert [path.name for path in folder.parent.iterdir()] == ["ml-1m"]
+
+
+def test_a_dry_run_shows_and_writes_nothing(cli, tmp_path):
+    for day in "12":
+        text = f"who,what,when\nb,1,2017-01-0{day} 10:00:00 UTC\nb,2,2017-01-0{day}\n"
+        (tmp_path / f"{day}.csv").write_text(text)
+    columns = ("--user_col", "who", "--item_col", "what", "--time_col", "when", "--time_unit", "iso", "--dataset", "d")
+    flags = ("generic", "--raw", tmp_path / "[12].csv", *columns, "--session_gap", "40000")
+    code, output, errors = cli("convert", *flags, "--dry_run")
+    assert (code, errors) == (0, "")
+    shown = [line.split() for line in output.splitlines()]
+    assert shown[1] == ["b", "1", "1.0", "1483264800", "2017-01-01", "10:00:00"]
+    # 0 h, 10 h (1 session), 24 h (50,400 s later, another), 34 h
+    assert output.splitlines()[-1] == "4 rows, 2 sessions; nothing was written"
+    assert not (tmp_path / "atomic_data").exists()

@@ -111,5 +111,5 @@ def test_from_the_command_line(server, cli, tmp_path, monkeypatch):
 
 def test_the_published_addresses():
     for name, dataset in conversion.DATASETS.items():
-        assert dataset.url.startswith("https://")
-        assert (dataset.checksum is None) == (name == "steam")
+        assert dataset.url.startswith("http")
+        assert (dataset.checksum is None) == (not name.startswith("ml-"))

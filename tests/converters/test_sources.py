@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from recbole_session.converters import sources
-from recbole_session.converters.sources import Source, file_checksum, find_source, open_source
+from recbole_session.converters.sources import Source, file_checksum, find_sources, open_source
 from recbole_session.errors import InputError
 
 NAMES = ("ratings.dat",)
@@ -43,16 +43,16 @@ def raw(request, tmp_path):
 
 
 def test_every_kind_of_raw_reads_the_same(raw):
-    assert content(find_source(raw, NAMES)) == TEXT
+    assert content(*find_sources(raw, NAMES)) == TEXT
 
 
 def test_the_name_in_messages_has_no_directory(tmp_path):
     path = make_zip(tmp_path / "x.zip", **{"ml__ratings.dat": TEXT})
-    assert find_source(path, NAMES).name == "x.zip:ml/ratings.dat"
+    assert find_sources(path, NAMES)[0].name == "x.zip:ml/ratings.dat"
 
 
 def test_a_zip_of_one_file_for_generic(tmp_path):
-    assert content(find_source(make_zip(tmp_path / "x.zip", **{"mine.csv": TEXT}), ())) == TEXT
+    assert content(*find_sources(make_zip(tmp_path / "x.zip", **{"mine.csv": TEXT}), ("*.csv", "*"))) == TEXT
 
 
 @pytest.mark.parametrize(
@@ -73,19 +73,19 @@ def test_refused_zips(tmp_path, members, message):
         for member in members:
             archive.writestr(member, TEXT)
     with pytest.raises(InputError, match=message):
-        find_source(tmp_path / "x.zip", NAMES)
+        find_sources(tmp_path / "x.zip", NAMES)
 
 
 def test_refused_folders_and_paths(tmp_path):
     with pytest.raises(InputError, match=r"holds no ratings\.dat"):
-        find_source(tmp_path, NAMES)
+        find_sources(tmp_path, NAMES)
     for folder in "ab":
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "ratings.dat").write_bytes(TEXT)
     with pytest.raises(InputError, match=r"several ratings\.dat"):
-        find_source(tmp_path, NAMES)
+        find_sources(tmp_path, NAMES)
     with pytest.raises(InputError, match="does not exist"):
-        find_source(tmp_path / "nowhere", NAMES)
+        find_sources(tmp_path / "nowhere", NAMES)
 
 
 @pytest.mark.parametrize("pack", ["gz", "zip"])
@@ -96,7 +96,7 @@ def test_a_bomb_is_stopped_early(tmp_path, monkeypatch, pack):
     path.write_bytes(gzip.compress(zeros)) if pack == "gz" else make_zip(path, **{"ratings.dat": zeros})
     read = 0
     with (
-        open_source(find_source(path, NAMES)) as stream,
+        open_source(*find_sources(path, NAMES)) as stream,
         pytest.raises(InputError, match="more than 100 times"),
     ):
         while data := stream.read(1 << 16):
@@ -111,7 +111,7 @@ def test_a_zip_whose_directory_lies_about_the_size(tmp_path):
     data[entry + 24 : entry + 28] = struct.pack("<I", 11)  # claims one line
     path.write_bytes(data)
     with pytest.raises(InputError, match="cannot be read"):
-        content(find_source(path, NAMES))
+        content(*find_sources(path, NAMES))
 
 
 @pytest.mark.parametrize("cut", [5, 30, -30, -9])
@@ -124,7 +124,7 @@ def test_damage_is_one_sentence(tmp_path, cut):
         path.write_bytes(gzip.compress(text)) if pack == "gz" else make_zip(path, **{"ratings.dat": text})
         path.write_bytes(path.read_bytes()[:cut])
         with pytest.raises(InputError, match="cannot be read"):
-            content(find_source(path, NAMES))
+            content(*find_sources(path, NAMES))
 
 
 def test_an_encrypted_zip(tmp_path):
@@ -134,7 +134,7 @@ def test_an_encrypted_zip(tmp_path):
         data[data.find(mark) + offset] |= 1
     path.write_bytes(data)
     with pytest.raises(InputError, match="encrypted"):
-        content(find_source(path, NAMES))
+        content(*find_sources(path, NAMES))
 
 
 def test_checksum(tmp_path):

@@ -50,8 +50,8 @@ def run(rows, thresholds, prepare=prepare_with_duckdb, scratch=Path("unused"), o
     with duckdb.connect() as connection:
         create_raw_table(connection, Text)
         if rows:
-            values = [(*row[:4], row[4] if own_sessions else None, False) for row in rows]
-            connection.executemany("INSERT INTO raw VALUES (?, ?, ?, ?, ?, ?)", values)
+            values = [(*row[:4], row[4] if own_sessions else None, None, False) for row in rows]
+            connection.executemany("INSERT INTO raw VALUES (?, ?, ?, ?, ?, ?, ?)", values)
         counts = prepare(connection, thresholds, own_sessions, scratch)
         result = connection.execute(RESULT).fetchall()
     return counts, numbered_within_user(result)

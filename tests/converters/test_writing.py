@@ -94,7 +94,7 @@ def test_a_card_never_belongs_to_other_data(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        publish(tmp_path, folder, "d.inter")
+        publish(tmp_path, folder, "d")
     assert (folder / "d.inter").read_text() == "old"
     assert not (folder / "dataset.json").exists()
 
@@ -118,7 +118,7 @@ def test_two_conversions_into_one_name_take_turns(tmp_path, monkeypatch):
         (tmp_path / scratch).mkdir()
         for name in ("d.inter", "dataset.json"):
             (tmp_path / scratch / name).write_text(scratch)
-    replace, other = Path.replace, threading.Thread(target=publish, args=(tmp_path / "b", folder, "d.inter"))
+    replace, other = Path.replace, threading.Thread(target=publish, args=(tmp_path / "b", folder, "d"))
 
     def slowly(self, target):
         if self == tmp_path / "a" / "dataset.json":
@@ -127,7 +127,7 @@ def test_two_conversions_into_one_name_take_turns(tmp_path, monkeypatch):
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", slowly)
-    publish(tmp_path / "a", folder, "d.inter")
+    publish(tmp_path / "a", folder, "d")
     other.join()
     assert (folder / "d.inter").read_text() == (folder / "dataset.json").read_text() == "b"
 
