@@ -63,9 +63,9 @@ def write_report(
     metrics = (comparison, analysis.whole, analysis.legend, analysis.failures)
     frames = {
         "table.csv": metrics_frame(comparison, analysis.whole, analysis.failures),
-        "significance.csv": analysis.whole.drop(columns=["fact", "slice", "context", "place"]).assign(
-            baseline=comparison.baseline
-        ),
+        "significance.csv": analysis.whole.drop(
+            columns=["fact", "slice", "context", "place", "kept"], errors="ignore"
+        ).assign(baseline=comparison.baseline),
         "slices.csv": _present(analysis.slices.drop(columns=["context", "verdict", "epochs", "place"])),
         "context.csv": _present(analysis.contexts.drop(columns=["fact", "slice", "verdict", "epochs", "place"])),
         "costs.csv": costs,
