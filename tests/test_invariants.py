@@ -109,7 +109,7 @@ def test_no_leak_and_negatives_outside_the_history(rows: list[Row]) -> None:
                     n_items = len({item for _, item, _ in rows})
                     assert any(len(items) >= 3 and len(set(items)) == n_items for items in by_user)
                     continue
-                assert "nothing to learn from" in str(error)
+                assert "no user with two interactions to train on" in str(error)
                 assert max(map(len, by_user)) < 2
 
 

@@ -94,7 +94,8 @@ def _problem_of(frame: pd.DataFrame) -> str:
     sets = [name.removeprefix("rank_") for name in columns[2::2]]
     expected = ["user_id", "item_id", *(f"{kind}_{name}" for name in sets for kind in ("rank", "candidates"))]
     if columns != expected or not sets or not isinstance(frame.index, pd.RangeIndex):  # one made of columns is none
-        return f"its columns are {', '.join(columns)}, and must be user_id, item_id, rank_<set>, candidates_<set>, ..."
+        names = ascii(", ".join(columns))[1:-1]  # bytes of a damaged file stay on one line
+        return f"its columns are {names}, and must be user_id, item_id, rank_<set>, candidates_<set>, ..."
     users = frame["user_id"]
     opened = users[users != users.shift()]  # the rows of a user follow one another
     if opened.duplicated().any():

@@ -203,7 +203,8 @@ def test_changed_data_are_not_reused(
 
 
 def test_a_failure_is_told_in_its_row_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = PLAN + "- {name: wild, model: SessionBERT4Rec, session_features: [], learning_rate: 1.0e+30}\n"
+    wild = "learning_rate: 1.0e+9, initializer_range: 1.0e+9"
+    plan = PLAN + f"- {{name: wild, model: SessionBERT4Rec, session_features: [], {wild}}}\n"
     assert main(arguments(tmp_path, "--seeds=[1]", plan=plan)) == 0
     out = capsys.readouterr().out
     assert "FAILED: wild, seed 1: the " in out and "not finite after step" in out
@@ -214,7 +215,7 @@ def test_a_failure_is_told_in_its_row_and_the_others_go_on(tmp_path: Path, capsy
 
 
 def test_without_one_success_there_is_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = "seeds: 1\nruns:\n- {name: wild, model: SessionBERT4Rec, learning_rate: 1.0e+30}\n"
+    plan = "seeds: 1\nruns:\n- {name: wild, model: SessionBERT4Rec, learning_rate: 1.0e+9, initializer_range: 1.0e+9}\n"
     assert main(arguments(tmp_path, plan=plan)) == 2
     assert "no run succeeded, so there is no table; the first, wild, seed 2020, failed" in capsys.readouterr().err
 

@@ -26,7 +26,8 @@ def folder(make_run, tmp_path):
     """A report in which every name that a stranger can choose is hostile."""
     runs = [
         make_run(
-            name, {"all": [place + 1, 2, 30]}, dataset=NAMES["html"], environment={NAMES["html"]: NAMES["link"]},
+            name, {"all": [place + 1, 2, 30]}, dataset=NAMES["html"],
+            environment={"device": "cpu", "threads": 1, NAMES["html"]: NAMES["link"]},
             config={"num_negatives": NAMES["html"], "valid_metric": NAMES["link"], "valid_candidates": "```"},
         )
         for place, name in enumerate(NAMES.values())
