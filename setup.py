@@ -78,6 +78,7 @@ setup(
         **EXTRAS,
         "test": [
             "pytest>=8.2",
+            "setuptools>=70.1,<81",  # builds the wheel that the tests install
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "mypy>=1.10",
