@@ -70,7 +70,7 @@ setup(
         "colorama>=0.4.4",
         "colorlog>=4.7.2",
         "texttable>=1.6",
-        "duckdb>=1.1",
+        "duckdb>=2,<3",  # 2.0 is what the tests run on
         "filelock>=3.12",
         "rich>=13",
     ],

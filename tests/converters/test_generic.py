@@ -78,7 +78,7 @@ def test_a_condition_that_is_not_sql(read, three_rows):
 def test_a_long_list_in_a_condition_keeps_the_order(tmp_path):
     """DuckDB makes a join of such a list, which mixes rows up when several threads read."""
     n = 400_000
-    (tmp_path / "x.csv").write_text("u,i,t,e\n" + "".join(f"{k},i,{k},e{k % 9}\n" for k in range(n)))
+    (tmp_path / "x.csv").write_text("u,i,t,e,x\n" + "".join(f"{k},i,{k},e{k % 9},{'x' * 150}\n" for k in range(n)))
     where = "e IN (" + ", ".join(f"'e{k}'" for k in range(9)) + ")"
     written = run_conversion(
         "generic",
