@@ -138,4 +138,4 @@ def test_version_and_completion(environment: Environment, tmp_path: Path) -> Non
     line = "recbole-session convert --sess"
     variables = f"_ARGCOMPLETE=1 _ARGCOMPLETE_STDOUT_FILENAME=words COMP_LINE='{line}' COMP_POINT={len(line)}"
     environment.run(f"{variables} recbole-session", tmp_path)
-    assert (tmp_path / "words").read_text().split()[0].strip() == "--session_gap"
+    assert (tmp_path / "words").read_text().split("\v") == ["--session_gap", "--session_col"]

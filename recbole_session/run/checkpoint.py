@@ -190,18 +190,22 @@ def misfit(weights: State, model: nn.Module) -> str:
         if there != here:
             return f"{part} is {there} there and {here} in this {type(model).__name__}"
     others, expected = weights["other_parameter"] or {}, _other_parameter(model)
-    if others.keys() != expected.keys() or any(
-        _shape(others[name], is_filled=not len(value.flatten())) != _shape(value, is_filled=not len(value.flatten()))
-        for name, value in expected.items()
-        if isinstance(value, Tensor)
+    if others.keys() != expected.keys() or not all(
+        _fits(others[name], value) for name, value in expected.items() if isinstance(value, Tensor)
     ):
         return f"its values besides the weights are not those of a {type(model).__name__}"
     return ""
 
 
-def _shape(value: Any, is_filled: bool = False) -> str:
-    """Shape in words; without the number of rows of a table that is empty at first and filled in training."""
-    return str(list(value.shape)[is_filled:]) if isinstance(value, Tensor) else "missing"
+def _fits(saved: Any, fresh: Tensor) -> bool:
+    """Whether a saved tensor can take the place of a model's initial one; training may add rows to an empty table."""
+    if not isinstance(saved, Tensor):
+        return False
+    return saved.shape == fresh.shape or (fresh.numel() == 0 and saved.shape[1:] == fresh.shape[1:])
+
+
+def _shape(value: Any) -> str:
+    return str(list(value.shape)) if isinstance(value, Tensor) else "missing"
 
 
 def _other_parameter(model: nn.Module) -> State:

@@ -131,7 +131,7 @@ HEADER = "user_id:token\titem_id:token\ttimestamp:float"
         (HEADER, [("u", "i", 1), ("",), ("u", "k", 3)], "line 3 has 1 columns; the header names 3"),
         (HEADER, [("u", "i", 1), ("u", "a\rb", 2)], "line 3 holds '\\r' within a value"),
         (HEADER, [("u", "i", 1), ("u", "a\0b", 2)], "line 3 holds '\\x00' within a value"),
-        (HEADER, [("u", "i", 1), ("u", "j", "9" * 5000)], "line 3: timestamp is "),
+        (HEADER, [("u", "i", 1), ("u", "j", "9" * 5000)], "line 3: timestamp is beyond 1e+11"),
         (HEADER, [("u", "i", 1), ("u", "j", "")], "line 3: timestamp is missing"),
         ("user_id:token\titem_id:token\ttimestamp:token", [("u", "i", 1)], "is of type token; write timestamp:float"),
         ("user_id:float\titem_id:token\ttimestamp:float", [(1, "i", 1)], "is of type float; write user_id:token"),
