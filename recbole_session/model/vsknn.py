@@ -67,8 +67,7 @@ class VSKNN(SessionModel):
         self.placeholder = nn.Parameter(torch.zeros(1))  # RecBole's optimizer wants a parameter
         # Rows of the training sessions: item, session number, place in the session from 1, time.
         self.rows = torch.zeros(0, 4, dtype=torch.int64)
-        self.n_sessions = torch.zeros((), dtype=torch.int64)
-        self.other_parameter_name = ["rows", "n_sessions"]
+        self.other_parameter_name = ["rows"]
         self._sessions: tuple[int, Any, Any] = (-1, None, None)  # number of rows, then what `sessions` returns
 
     def calculate_loss(self, interaction: Any) -> Tensor:
@@ -81,10 +80,23 @@ class VSKNN(SessionModel):
         first = opens.nonzero()[:, 0]
         session = opens.long().cumsum(0) - 1
         place = torch.arange(len(opens)) - first[session] + 1
-        found = torch.stack((item_seq[is_item], session + self.n_sessions, place, time_seq[is_item]), dim=1)
+        n_before = int(self.rows[-1, 1]) + 1 if len(self.rows) else 0
+        found = torch.stack((item_seq[is_item], session + n_before, place, time_seq[is_item]), dim=1)
         self.rows = torch.cat((self.rows, found))
-        self.n_sessions = self.n_sessions + len(first)
         return self.placeholder.sum() * 0
+
+    def load_other_parameter(self, para: dict[str, Any] | None) -> None:
+        """Take the sessions of a checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If they hold anything but items of the catalogue.
+        """
+        super().load_other_parameter(para)
+        items = self.rows[:, 0]
+        if self.rows.dtype != torch.int64 or not ((items > PADDING) & (items < self.n_items)).all():
+            raise ValueError(f"rows must be int64 and hold items from 1 to {self.n_items - 1}")
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of all items, ``[B, n_items]``, float32; 0 where no neighbour has an item."""
@@ -115,7 +127,8 @@ class VSKNN(SessionModel):
         if count == len(self.rows):
             return matrix, ends
         items, session, place, time = self.rows.cpu().numpy().T
-        ends = np.full(int(self.n_sessions), np.iinfo(np.int64).min)
+        _, session = np.unique(session, return_inverse=True)
+        ends = np.full(session.max(initial=-1) + 1, np.iinfo(np.int64).min)
         np.maximum.at(ends, session, time)
         order = ends.argsort(kind="stable")
         number = np.empty_like(order)
