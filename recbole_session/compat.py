@@ -10,7 +10,7 @@ RecBole line                                      mended in
 ``model/sequential_recommender/sine.py`` 25       here: `import_recbole_models`
 ``utils/utils.py`` 220, ``wandblogger.py``        here: `recbole_logs_to`
 every line that warns of a deprecation            here: `hide_warnings`
-``trainer/trainer.py`` 343, 475, 509               here: `count_epochs_from_one`
+``trainer/trainer.py`` 343, 475, 486, 509          here: `readable_line`
 ``data/dataset/dataset.py`` 632-656               `data.dataset.SessionDataset._fill_nan` (a no-op under
                                                   pandas' copy-on-write)
 ``trainer/trainer.py`` 323, 583                   `trainer.SessionTrainer` (``torch.load`` of a Config)
@@ -138,14 +138,17 @@ def recbole_logs_to(log: Any) -> Iterator[None]:
 
 
 # What precedes or follows the numbers, colour codes left out.
-_EPOCHS = re.compile(r"(?<=epoch )\d+(?= training| evaluating)|(?<=best eval result in epoch )\d+")
+_EPOCHS = re.compile(r"(?<=epoch )\d+(?= training)|(?<=best eval result in epoch )\d+")
+_VALIDATION = re.compile(r"epoch \d+ evaluating|valid result")
 
 
-def count_epochs_from_one(record: logging.LogRecord) -> bool:
-    """Let a log record pass, with its epochs counted from 1.
+def readable_line(record: logging.LogRecord) -> bool:
+    """Count the epochs of a log record from 1, and stop RecBole's lines about a validation.
 
-    ``trainer/trainer.py`` 343, 475 and 509 write them from 0. A filter for the logger, not for its handlers, each of
-    which would add 1.
+    ``trainer/trainer.py`` 343, 475 and 509 write epochs from 0. Lines 475 and 486 write three lines per validation, and
+    `SessionTrainer` writes one. This filters the logger, not its handlers, each of which would add 1.
     """
+    if _VALIDATION.search(str(record.msg)):
+        return False
     record.msg = _EPOCHS.sub(lambda match: str(int(match[0]) + 1), str(record.msg))
     return True

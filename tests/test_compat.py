@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from recbole_session.compat import count_epochs_from_one, recbole_logs_to
+from recbole_session.compat import readable_line, recbole_logs_to
 
 
 def test_recboles_own_config_and_metrics_start_on_this_numpy() -> None:
@@ -56,12 +56,18 @@ def test_recboles_models_do_not_switch_anomaly_detection_on() -> None:
     ("message", "shown"),
     [
         ("\x1b[1;32mepoch 0 training\x1b[0m [time: 1.00s, train loss: 9.0000]", "epoch 1 training"),
-        ("epoch 9 evaluating [time: 1.00s, valid_score: 0.5]", "epoch 10 evaluating"),
         ("Finished training, best eval result in epoch 3", "in epoch 4"),
         ("trained for 7 epochs; epoch 3 is kept", "7 epochs; epoch 3 is kept"),
     ],
 )
 def test_epochs_count_from_one(message: str, shown: str) -> None:
     record = logging.LogRecord("root", logging.INFO, "", 0, message, None, None)
-    assert count_epochs_from_one(record)
+    assert readable_line(record)
     assert shown in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    "message", ["\x1b[1;32mepoch 9 evaluating\x1b[0m [time: 1 s]", "\x1b[1;34mvalid result\x1b[0m: \nx"]
+)
+def test_recboles_lines_about_a_validation_are_stopped(message: str) -> None:
+    assert not readable_line(logging.LogRecord("root", logging.INFO, "", 0, message, None, None))

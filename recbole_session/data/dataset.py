@@ -67,8 +67,8 @@ class SessionDataset(SequentialDataset):
         if not path.is_file():
             others = [file.stem for file in path.parent.parent.glob("*/*.inter") if file.stem == file.parent.name]
             raise InputError(
-                f"dataset {token!r}: there is no {path}{nearest(token, others)}; make it with "
-                "`recbole-session convert` (see its --help), put RecBole's atomic file there, or set data_path"
+                f"dataset {token!r}: there is no {path}; make it with `recbole-session convert` (see its --help), "
+                f"put RecBole's atomic file there, or set data_path{nearest(token, others)}"
             )
         super()._load_data(token, dataset_path)
 

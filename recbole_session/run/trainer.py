@@ -203,6 +203,8 @@ class SessionTrainer(Trainer):
         candidates = self.config["valid_candidates"]
         metrics = self._rank(valid_data, [candidates]).metrics[candidates]
         score = calculate_valid_score(metrics, self.valid_metric)
+        values = ", ".join(f"{name} {value:.{self.config['metric_decimal_place']}f}" for name, value in metrics.items())
+        self.logger.info(f"epoch {self.epochs_run} validation [{Path(candidates).stem}: {values}]")
         self.run_log.log(metric_names("valid", {candidates: metrics}), self.epochs_run)
         if self.validation_hook is not None:
             self.validation_hook(self.epochs_run, score)

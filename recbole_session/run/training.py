@@ -12,7 +12,7 @@ from typing import Any
 
 from recbole.utils.logger import RemoveColorFilter
 
-from recbole_session.compat import count_epochs_from_one
+from recbole_session.compat import readable_line
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.config.values import read_yaml_file
 from recbole_session.distributed import on_first_process, process_count, process_rank, processes_of
@@ -175,12 +175,12 @@ def logging_to(path: Path, state: str) -> Iterator[None]:
         handler.addFilter(RemoveColorFilter())
         root.addHandler(handler)
     root.setLevel(str(state or "INFO").upper())
-    root.addFilter(count_epochs_from_one)
+    root.addFilter(readable_line)
     try:
         yield
     finally:
         root.setLevel(level)
-        root.removeFilter(count_epochs_from_one)
+        root.removeFilter(readable_line)
         for handler in handlers:
             root.removeHandler(handler)
             handler.close()
