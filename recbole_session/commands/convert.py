@@ -8,9 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from recbole_session.converters.columns import ENCODINGS, FORMATS, TIME_UNITS, Columns
 from recbole_session.converters.conversion import ENGINES, Conversion, dry_run, run_conversion
 from recbole_session.converters.datasets import DATASETS
-from recbole_session.converters.generic import ENCODINGS, FORMATS, TIME_UNITS, Columns
 from recbole_session.converters.lines import shown
 from recbole_session.converters.thresholds import HELP as THRESHOLD_HELP
 from recbole_session.converters.thresholds import Thresholds

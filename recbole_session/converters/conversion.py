@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from duckdb import DuckDBPyConnection
 
 from recbole_session import __version__
+from recbole_session.converters.columns import Columns
 from recbole_session.converters.datasets import ANY_FILE, DATASETS
-from recbole_session.converters.download import download
 from recbole_session.converters.engine import (
     Count,
     Reader,
@@ -29,10 +29,10 @@ from recbole_session.converters.engine import (
     write_inter,
     write_items,
 )
-from recbole_session.converters.generic import Columns, GenericReader
+from recbole_session.converters.generic import GenericReader
 from recbole_session.converters.lines import LineCheck
 from recbole_session.converters.movielens import MovieLensReader
-from recbole_session.converters.sources import Source, file_checksum, find_sources, plain_text
+from recbole_session.converters.sources import Source, download, file_checksum, find_sources, plain_text
 from recbole_session.converters.steam import SteamReader
 from recbole_session.converters.thresholds import Thresholds, resolve_thresholds
 from recbole_session.converters.writing import publish, scratch_folder, to_disk, write_card

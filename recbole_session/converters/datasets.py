@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from recbole_session.converters.generic import Columns
+from recbole_session.converters.columns import Columns
 from recbole_session.converters.movielens import Layout
 from recbole_session.converters.thresholds import Thresholds
 

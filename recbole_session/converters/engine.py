@@ -10,11 +10,10 @@ from typing import NamedTuple, Protocol
 
 import duckdb
 
-from recbole_session.converters.generic import MACROS
+from recbole_session.converters.columns import MACROS, escape_token
 from recbole_session.converters.lines import REPORTED, BadLine, LineCheck, sql_text
 from recbole_session.converters.sql import RAW, RESULT, count_sql, preprocessing_sql
 from recbole_session.converters.thresholds import Thresholds
-from recbole_session.converters.tokens import MACRO, escape_token
 from recbole_session.errors import InputError
 
 # Of DuckDB's own buffers; what does not fit goes to files (measured: results/convert.md).
@@ -59,7 +58,7 @@ def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": str(scratch / "spilled")})
     try:
         connection.create_function("escape_token", escape_token, ["VARCHAR"], "VARCHAR")
-        for macro in (MACRO, *MACROS):
+        for macro in MACROS:
             connection.execute(macro)
         yield connection
     except duckdb.Error as error:

@@ -7,13 +7,12 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
 import duckdb
 
+from recbole_session.converters.columns import FORMATS, SECONDS, Columns, id_fault, number, seconds_of
 from recbole_session.converters.lines import (
     MAX_LINE_BYTES,
     MAX_TIME,
@@ -27,85 +26,11 @@ from recbole_session.converters.lines import (
     time_fault,
 )
 from recbole_session.converters.sources import Source
-from recbole_session.converters.tokens import MAX_TOKEN_BYTES, id_fault
 from recbole_session.errors import InputError
 
-FORMATS = {
-    "csv": (".csv", ".tsv", ".txt"),
-    "jsonl": (".jsonl", ".json", ".ndjson"),
-    "parquet": (".parquet", ".pq"),
-}
 _IDS = ("user", "item", "session")
-_FIELD = "field_number_"  # a CSV column by its place: DuckDB takes "Id" and "id" for one name
-ENCODINGS = ("utf-8", "latin-1", "cp1252", "cp1251")
-TIME_UNITS = ("s", "ms", "iso")
-NUMBER = r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*"
-ISO = (
-    "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"([T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z| ?UTC|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?)?"
-)
-# Up to the second, and the offset: "+02:00" is three groups.
-_MOMENT, _OFFSET = r"^[0-9-]{10}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2})?)?", "([+-])([0-9]{2}):?([0-9]{2})$"
 _UNIT_NAMES = {"s": "Unix seconds", "ms": "Unix milliseconds", "iso": "an ISO date like 2017-12-31T23:59:59Z"}
-MACROS = (
-    f"""CREATE MACRO number(text) AS CASE WHEN regexp_full_match(text, '{NUMBER}') THEN
-        TRY_CAST(trim(text, E' \\t\\n\\r\\f') AS DOUBLE) END""",
-    f"""CREATE MACRO away(text) AS (CASE regexp_extract(text, '{_OFFSET}', 1) WHEN '+' THEN 60 ELSE -60 END) * (
-        60 * CAST(regexp_extract(text, '{_OFFSET}', 2) AS INT) + CAST(regexp_extract(text, '{_OFFSET}', 3) AS INT))""",
-    f"""CREATE MACRO moment(text) AS CASE WHEN regexp_full_match(text, '{ISO}') THEN
-        epoch(TRY_CAST(regexp_extract(text, '{_MOMENT}') AS TIMESTAMP))
-        - CASE WHEN length(text) > 16 AND regexp_matches(text, '{_OFFSET}') THEN away(text) ELSE 0 END END""",
-    rf"""CREATE MACRO fits(id) AS regexp_matches(id, '[^\s\pZ\x1c-\x1f\x{{85}}]')
-        AND strlen(token(id)) <= {MAX_TOKEN_BYTES}""",
-)
-_SECONDS = {"s": "number(time)", "ms": "number(time) / 1000", "iso": "moment(time)"}
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns to read and how.
-
-    A column is a name, or ``=`` and an expression in SQL on the file's columns, which are text in CSV and JSON;
-    ``where`` is such a condition. ``rating`` None gives every row the rating 1; ``session`` None makes sessions from
-    gaps; ``title`` is the item's name. ``time_unit`` is ``"s"``, ``"ms"`` or ``"iso"`` (without an offset: UTC);
-    fractions of a second are cut off. ``format`` None goes by the file's ending. ``header`` names the columns of a
-    CSV file that does not; ``quoted`` False takes quotation marks as text.
-    """
-
-    user: str
-    item: str
-    time: str
-    rating: str | None = None
-    session: str | None = None
-    title: str | None = None
-    time_unit: str = "s"
-    format: str | None = None
-    delimiter: str = ","
-    where: str | None = None
-    header: tuple[str, ...] = ()
-    quoted: bool = True
-    encoding: str = "utf-8"
-
-    def __post_init__(self) -> None:
-        if self.time_unit not in TIME_UNITS:
-            raise InputError(f"--time_unit is {self.time_unit!r}, but must be one of {', '.join(TIME_UNITS)}.")
-        if self.format not in (None, *FORMATS):
-            raise InputError(f"--format is {self.format!r}, but must be one of {', '.join(FORMATS)}.")
-        if self.encoding not in ENCODINGS:
-            raise InputError(f"--encoding is {self.encoding!r}, but must be one of {', '.join(ENCODINGS)}.")
-        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
-            raise InputError(f"--delimiter is {self.delimiter!r}, but must be one character, like ',' or a tab.")
-
-    @property
-    def wanted(self) -> dict[str, str]:
-        """Role -> name of the column, for the columns to read."""
-        roles = {role: getattr(self, role) for role in ("user", "item", "time", "rating", "session", "title")}
-        return {role: column for role, column in roles.items() if column is not None}
-
-    @property
-    def computed(self) -> bool:
-        """Whether SQL of the user's or of a dataset's own works on the file's columns."""
-        return self.where is not None or any(column.startswith("=") for column in self.wanted.values())
+_FIELD = "field_number_"  # a CSV column by its place: DuckDB takes "Id" and "id" for one name
 
 
 class GenericReader:
@@ -145,7 +70,7 @@ class GenericReader:
                 {session} AS own_session, title, used AND NOT good AS malformed
             FROM (SELECT *, used AND coalesce(seconds >= 0 AND floor(seconds) <= {MAX_TIME} AND isfinite(rating)
                     AND {fits.replace("fits(user)", 'fits("user")')}, false) AS good
-                FROM (SELECT "user", item, {session} AS session, {title} AS title, {_SECONDS[unit]} AS seconds,
+                FROM (SELECT "user", item, {session} AS session, {title} AS title, {SECONDS[unit]} AS seconds,
                         {rating} AS rating, used
                     FROM ({fields})))"""
 
@@ -313,13 +238,13 @@ class GenericReader:
             for (role, column), value in zip(self._columns.wanted.items(), values, strict=True)
             if column[0] != "="
         }
-        seconds = _seconds(record.get("time", 0), self._columns.time_unit if "time" in record else "s")
+        seconds = seconds_of(record.get("time", 0), self._columns.time_unit if "time" in record else "s")
         for role, value in record.items():
             if role in _IDS and type(value) not in (str, int):
                 return f"{role} {shown(str(value))} is not text or a whole number"
             if role == "time" and seconds is None:
                 return f"time {shown(str(value))} is not {_UNIT_NAMES[self._columns.time_unit]}"
-            if role == "rating" and _number(value) is None:
+            if role == "rating" and number(value) is None:
                 return f"rating {shown(str(value))} is not a number"
         for role in _IDS:
             if role in record and (fault := id_fault(str(record[role]))):
@@ -341,28 +266,3 @@ def _quoted(name: str) -> str:
 
 def _first(faults: Iterator[BadLine]) -> Iterator[BadLine]:
     yield from (fault for fault, _ in zip(faults, range(REPORTED), strict=False))
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, str) and not re.fullmatch(NUMBER, value, re.ASCII):
-        return None
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _seconds(value: object, unit: str) -> float | None:
-    if unit != "iso":
-        number = _number(value)
-        return number if unit == "s" or number is None else number / 1000
-    if not isinstance(value, str) or not re.fullmatch(ISO, value):
-        return None
-    try:
-        moment = datetime.fromisoformat(re.sub(r" ?UTC|Z", "+00:00", value))
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -24,10 +24,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
+from recbole_session.converters.columns import escape_token, id_fault
 from recbole_session.converters.lines import MAX_LINE_BYTES, BadLine, LineCheck, shown, sql_path, time_fault
 from recbole_session.converters.sources import Source, open_source
 from recbole_session.converters.thresholds import DAY
-from recbole_session.converters.tokens import escape_token, id_fault
 from recbole_session.errors import InputError
 
 KEYS = (b"username", b"product_id", b"date")

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from recbole_session.converters import conversion
-from recbole_session.converters.download import download
+from recbole_session.converters.sources import download
 from recbole_session.errors import InputError
 
 pytest.importorskip("pooch")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from recbole_session.converters.columns import Columns
 from recbole_session.converters.conversion import run_conversion
-from recbole_session.converters.generic import Columns
 from tests.conftest import shared_folder
 
 LOOSE = {"min_rows_per_session": 1, "min_sessions": 1}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recbole_session.converters.columns import Columns
 from recbole_session.converters.conversion import run_conversion
-from recbole_session.converters.generic import Columns
 from recbole_session.errors import InputError
 from tests.converters.reference_converter import read_inter
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recbole_session.converters.columns import MACROS, SECONDS, Columns, seconds_of
 from recbole_session.converters.conversion import run_conversion
-from recbole_session.converters.generic import _SECONDS, MACROS, Columns, GenericReader, _seconds
+from recbole_session.converters.generic import GenericReader
 from recbole_session.converters.sources import Source
 from recbole_session.errors import InputError
 
@@ -117,7 +118,7 @@ def test_without_a_rating_column_every_row_has_1(read, three_rows):
     ],
 )
 def test_times(unit, values, seconds):
-    assert [_seconds(value, unit) for value in values] == seconds
+    assert [seconds_of(value, unit) for value in values] == seconds
     texts = [value for value in values if isinstance(value, str)]
     expected = [second for second, value in zip(seconds, values, strict=True) if isinstance(value, str)]
     assert in_duckdb(texts, unit) == expected
@@ -125,9 +126,9 @@ def test_times(unit, values, seconds):
 
 def in_duckdb(texts, unit):
     with duckdb.connect() as connection:
-        for macro in MACROS[:3]:
+        for macro in MACROS[1:4]:
             connection.execute(macro)
-        select = f"SELECT {_SECONDS[unit]} FROM (SELECT unnest(?) AS time, unnest(range(?)) AS n)"
+        select = f"SELECT {SECONDS[unit]} FROM (SELECT unnest(?) AS time, unnest(range(?)) AS n)"
         seconds = connection.execute(f"{select} ORDER BY n", [texts, len(texts)]).fetchall()
     return [None if second is None or abs(second) == float("inf") else second for (second,) in seconds]
 
@@ -149,7 +150,7 @@ def test_iso_dates_as_python_reads_them(times):
     whole = [time.replace(microsecond=0) for time in times]
     values = [time.isoformat() for time in whole]
     assert in_duckdb(values, "iso") == [time.timestamp() for time in whole]
-    assert [_seconds(value, "iso") for value in values] == [time.timestamp() for time in whole]
+    assert [seconds_of(value, "iso") for value in values] == [time.timestamp() for time in whole]
 
 
 def test_parquet_times_know_their_unit(read, tmp_path):

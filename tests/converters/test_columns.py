@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_session.converters.tokens import MACRO, RESERVED, escape_token, id_fault
+from recbole_session.converters.columns import MACROS, RESERVED, escape_token, id_fault
 
 
 def test_by_hand():
@@ -38,7 +38,7 @@ def test_pandas_reads_it_as_recbole_reads_files(engine, text):
 def test_duckdb_escapes_alike(texts):
     with duckdb.connect() as connection:
         connection.create_function("escape_token", escape_token, ["VARCHAR"], "VARCHAR")
-        connection.execute(MACRO)
+        connection.execute(MACROS[0])
         rows = connection.execute("SELECT token(unnest(?))", [texts]).fetchall()
     assert [token for (token,) in rows] == [escape_token(text) for text in texts]
 
