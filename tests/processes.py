@@ -1,5 +1,6 @@
 """Runs in processes of their own, which tests may kill, signal or connect."""
 
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -53,6 +54,7 @@ def _main(argv: list[str], errors: Path | None, environment: dict[str, str], fir
     with open(errors or os.devnull, "a", encoding="utf-8") as file:  # noqa: PTH123
         os.dup2(file.fileno(), 2)
         sys.stderr = file
+        faulthandler.enable(file)  # a crash without a traceback leaves at least its stack
         try:
             code = main(["train", *argv], "run_recbole_session")
         except BaseException:
@@ -85,7 +87,7 @@ def run_together(
         process.join(60)
     codes = [process.exitcode for process in processes]
     texts = [log.read_text(encoding="utf-8") for log in logs]
-    assert codes == [code] * n, "\n".join(texts)
+    assert codes == [code] * n, "\n".join([f"exit codes {codes}", *texts])
     return texts
 
 
