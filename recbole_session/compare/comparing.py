@@ -1,4 +1,4 @@
-"""A plan carried out: finished runs are reused, the others are made, and all are read back."""
+"""Carry out a plan: reuse finished runs, make the others, and read all of them back."""
 
 from __future__ import annotations
 

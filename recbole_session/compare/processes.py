@@ -48,9 +48,9 @@ def run_calls(
     When the block that iterates is left early, by an exception or a signal, the processes get SIGTERM and time to
     save. When this process is killed, they send themselves SIGTERM.
     """
-    # Neither an interpreter per call nor an executor. An interpreter takes 4 seconds to import what a run needs, which
-    # doubles the time of small comparisons; here one process imports it once, and every call is a fork of that one.
-    # An executor gives up all its calls when one of its processes dies.
+    # One process imports what a run needs, and every call is a fork of it. An interpreter per call would take 4
+    # seconds for imports, which doubles the time of small comparisons. An executor gives up all calls when one of its
+    # processes dies.
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:

@@ -34,7 +34,7 @@ def describe_runs(runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], n_work
 
 
 def describe_time_left(runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], n_workers: int) -> str:
-    """Say how long the whole comparison still takes; empty before there is anything to judge by, and in the end."""
+    """Say how long the whole comparison still takes; empty at the start, when no run has ended, and at the end."""
     waiting = [run for run in todo if run.seconds is None]
     seconds = [
         _seconds_left([run for run in runs if run.row.name == name], [run for run in waiting if run.row.name == name])
@@ -54,7 +54,7 @@ def _describe(run: PlannedRun) -> str:
 
 
 def _seconds_left(runs: Sequence[PlannedRun], waiting: Sequence[PlannedRun]) -> float | None:
-    """Seconds that the waiting and running runs of a row still take, one after the other; None where nothing tells yet.
+    """Seconds that the waiting and running runs of a row still take, one after the other; None while unknown.
 
     A run takes as long as those of its row that have ended; before one has, as long as all its epochs would.
     """

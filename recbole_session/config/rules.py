@@ -195,7 +195,7 @@ def _rule_of_default(default: object) -> kinds.Rule | None:
 
 
 def check_combination(values: Mapping[str, Any], topk: Collection[int]) -> None:
-    """Refuse values that are allowed each but not together.
+    """Refuse values that are allowed one by one but not together.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ class Interactions(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Sizes of the groups Table 1 speaks of, and the seconds between a user's successive rows."""
+    """Sizes of the groups in Table 1, and the seconds between a user's successive rows."""
 
     rows_per_user: NDArray[np.int64]
     sessions_per_user: NDArray[np.int64]
@@ -61,7 +61,7 @@ def load_interactions(path: Path, session_gap: int = DAY) -> Interactions:
     try:
         frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=3, encoding="utf-8")
     except (ValueError, OSError) as error:
-        raise InputError(f"{path} does not read as an atomic file ({error}): convert the dataset anew.") from error
+        raise InputError(f"{path} does not read as an atomic file ({error}): convert the dataset again.") from error
     frame.columns = [str(name).partition(":")[0] for name in frame.columns]
     missing = [name for name in ("user_id", "item_id", "timestamp") if name not in frame]
     if missing or not len(frame):

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_session.compare.row_settings import row_settings, split_settings
 from recbole_session.compare.runs import Comparison
 from recbole_session.errors import InputError
+from recbole_session.report.row_settings import row_settings, split_settings
 from recbole_session.report.sentences import failures, legend, summary
 from recbole_session.report.slices import dataset_table, user_facts
 from recbole_session.report.tidy import empty_table, tidy_table

@@ -12,7 +12,6 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from recbole_session.compare.row_settings import one_line
 from recbole_session.compare.runs import Comparison
 from recbole_session.report.analysis import Analysis
 from recbole_session.report.curves import validation_curve
@@ -29,6 +28,7 @@ from recbole_session.report.headings import (
     metric_title,
     written,
 )
+from recbole_session.report.row_settings import one_line
 from recbole_session.report.sentences import describe_candidates, describe_split
 from recbole_session.report.significance import N_RESAMPLES
 from recbole_session.report.slices import FACTS

@@ -7,9 +7,9 @@ import re
 import pandas as pd
 import yaml
 
-from recbole_session.compare.row_settings import one_line
 from recbole_session.report.analysis import Analysis
 from recbole_session.report.headings import CONTEXT, DIFFERENCES, column_title, metric_title, signed, written
+from recbole_session.report.row_settings import one_line
 from recbole_session.report.sentences import describe_candidates, describe_split
 from recbole_session.report.slices import FACTS
 from recbole_session.report.tables import markdown, markdown_table, metrics_columns, metrics_markdown, wide
@@ -94,8 +94,8 @@ def _differences(analysis: Analysis, principal: Column) -> list[str]:
         f"### Differences from {markdown(analysis.comparison.baseline)}: {markdown(column_title(*principal))}",
         _table("model", texts),
         "The interval, d_z and the p over users take the users as the sample, each with the mean over the seeds: they "
-        "speak of these trained models. The p over users and seeds takes the trainings as a second sample and speaks "
-        "of the methods; it needs two seeds of the row and of the baseline. Other columns are in `significance.csv`.",
+        "compare these trained models. The p over users and seeds takes the trainings as a second sample and compares "
+        "the methods; it needs two seeds of the row and of the baseline. Other columns are in `significance.csv`.",
     ]
 
 

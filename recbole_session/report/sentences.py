@@ -76,12 +76,12 @@ def _of_marks(baseline: str, tested: pd.DataFrame) -> list[str]:
     marks = f"{BETTER} significantly better, {WORSE} significantly worse than {baseline}"
     over_users = "paired randomisation test over users (their mean over seeds)"
     corrected = f"Holm-corrected over the whole table, p < {ALPHA}"
-    these_models = "these trained models, not of these methods: that takes two seeds of the row and of the baseline"
+    compare = "marks compare these trained models; comparing the methods takes two seeds of the row and of the baseline"
     if tested["p_methods"].isna().all():
-        return [f"{marks}: {over_users}, {corrected}.", f"The marks speak of {these_models}."]
+        return [f"{marks}: {over_users}, {corrected}.", f"The {compare}."]
     lines = [f"{marks}: {over_users} and a test that counts users and seeds; {corrected} in both."]
     if over_users_alone:
-        lines.append(f"{', '.join(over_users_alone)}: test over users alone; the marks speak of {these_models}.")
+        lines.append(f"{', '.join(over_users_alone)}: test over users alone; the {compare}.")
     return lines
 
 
@@ -107,7 +107,7 @@ def summary(comparison: Comparison, whole: pd.DataFrame, principal: tuple[str, s
 
 
 def _about_seeds(tested: pd.DataFrame) -> list[str]:
-    """What the seeds say beside the marks."""
+    """Say where the seeds disagree with the marks."""
     is_marked = tested["verdict"] != ""
     unsure = ((tested["p_holm"] < ALPHA) & ~is_marked).sum()
     agreeing = tested["seeds_better"].where(tested["verdict"] == "better", tested["seeds_worse"])
@@ -118,8 +118,8 @@ def _about_seeds(tested: pd.DataFrame) -> list[str]:
         "counted too: the trained models differ, but other trainings of the same methods might not.": unsure,
         f"{split} of the significant differences {'does' if split == 1 else 'do'} not hold in every seed: trained "
         "again, the model may do better or worse.": split,
-        f"{unknown} of the significant differences {'speaks' if unknown == 1 else 'speak'} of these trained models "
-        "and not of the methods, because there is only one seed of the row or of the baseline.": unknown,
+        f"{unknown} of the significant differences {'compares' if unknown == 1 else 'compare'} these trained models "
+        "and not the methods, because there is only one seed of the row or of the baseline.": unknown,
     }
     return [sentence for sentence, count in sentences.items() if count]
 

@@ -207,7 +207,7 @@ def test_the_summary_says_that_one_seed_speaks_of_models(make_run):
     sentences = analyse(Comparison("test", "toy", ("a", "b"), "a", runs), {}).summary
     assert "significantly more (Holm-corrected p < 0.001 over users);" in sentences[0]
     assert sentences[1].endswith("could be chance with these 40 users.")
-    assert sentences[2].startswith("2 of the significant differences speak of these trained models and not of")
+    assert sentences[2].startswith("2 of the significant differences compare these trained models and not")
 
 
 def test_the_differences_show_both_tests_and_a_dash_for_none(make_run, tmp_path):
@@ -222,7 +222,7 @@ def test_the_differences_show_both_tests_and_a_dash_for_none(make_run, tmp_path)
     check_page(page)
     texts = {line["row"]: line["texts"] for line in data_of(page)["lines"] if line["metric"] == "ndcg@10"}
     assert (texts["b"]["p_methods_holm"], "p_methods_holm" in texts["c"]) == ("< 0.001", False)
-    assert "c: test over users alone; the marks speak of these trained models, not of these methods" in page
+    assert "c: test over users alone; the marks compare these trained models;" in page
 
 
 def test_epochs_that_a_time_limit_made_differ_are_marked_at_the_deviation(make_run, tmp_path):

@@ -54,8 +54,7 @@ def test_markdown_by_hand(comparison, whole):
         "Mean ± standard deviation over the seeds 2020; without ±, of one seed.  ",
         "† significantly better, ‡ significantly worse than a: paired randomisation test over users (their mean over "
         "seeds), Holm-corrected over the whole table, p < 0.05.  ",
-        "The marks speak of these trained models, not of these methods: that takes two seeds of the row and of the "
-        "baseline.",
+        "The marks compare these trained models; comparing the methods takes two seeds of the row and of the baseline.",
         "",
         "[^1]: c, seed 2021: failed: stopped",
         r"[^2]: d\|&lt;x&gt;, seed 7: failed: out of memory",
@@ -111,7 +110,7 @@ def test_the_legend_names_rows_of_one_seed(make_run):
     found = legend_of(make_run, *lines)
     assert "a test that counts users and seeds" in found[2]
     assert found[3:] == [
-        "b: test over users alone; the marks speak of these trained models, not of these methods: that takes two "
+        "b: test over users alone; the marks compare these trained models; comparing the methods takes two "
         "seeds of the row and of the baseline."
     ]
 
