@@ -30,6 +30,11 @@ def written_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def how_many(users: int, targets: int) -> str:
+    """Write the size of a sample; the targets only where users have several."""
+    return f"{users:,} users" + (f", {targets:,} targets" if targets != users else "")
+
+
 def metric_title(metric: str) -> str:
     """Return a metric's name as papers write it: ``ndcg@10`` is ``NDCG@10``, ``recall@10`` is ``Recall@10``."""
     name, at, k = metric.partition("@")

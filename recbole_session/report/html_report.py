@@ -25,6 +25,7 @@ from recbole_session.report.headings import (
     VALUES,
     WORSE,
     column_title,
+    how_many,
     metric_title,
     written,
 )
@@ -38,7 +39,7 @@ from recbole_session.run.folder import CONTEXTS
 
 _HERE = Path(__file__).parent
 _MARKS = {"better": BETTER, "worse": WORSE, "": ""}
-_NUMBERS = [*VALUES, "ci_high", *DIFFERENCES, "difference_ci_high", "kept", "users"]
+_NUMBERS = [*VALUES, "ci_high", *DIFFERENCES, "difference_ci_high", "kept"]
 
 
 def html_report(analysis: Analysis, costs: pd.DataFrame, folder: Path) -> str:
@@ -129,7 +130,7 @@ def _lines(table: pd.DataFrame) -> list[dict[str, Any]]:
         shown = (
             texts["value"][place] | texts["difference"][place] | (texts["context"][place] if line["context"] else {})
         )
-        content = {name: line[name] for name in keys} | numbers
+        content = {name: line[name] for name in keys} | numbers | {"sample": how_many(line["users"], line["targets"])}
         lines.append(content | {"texts": {name: text for name, text in shown.items() if text != MISSING}})
     return lines
 

@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 
 from recbole_session.report.analysis import Analysis
-from recbole_session.report.headings import CONTEXT, DIFFERENCES, column_title, metric_title, signed, written
+from recbole_session.report.headings import CONTEXT, DIFFERENCES, column_title, how_many, metric_title, signed, written
 from recbole_session.report.row_settings import one_line
 from recbole_session.report.sentences import describe_candidates, describe_split
 from recbole_session.report.slices import FACTS
@@ -108,14 +108,14 @@ def _slices(analysis: Analysis, principal: Column) -> list[str]:
         return _no_slices(analysis)
     parts = [
         "## Where the gain comes from",
-        f"{markdown(column_title(*principal))}: the baseline's value, and the differences from it, among users that "
+        f"{markdown(column_title(*principal))}: the baseline's value, and the differences from it, among targets that "
         "have something in common. Bold: the 95% interval leaves out zero; the intervals are not corrected for how "
         "many there are, so they suggest and do not prove. The other columns are in `slices.csv`.",
     ]
     lines = in_column(analysis.slices, principal)
     lines = lines.assign(
         text=[_slice_text(line) for line in lines.to_dict("records")],
-        title=[f"{name} ({n:,} users)" for name, n in zip(lines["slice"], lines["users"], strict=True)],
+        title=[f"{line.slice} ({how_many(line.users, line.targets)})" for line in lines.itertuples()],
     )
     for fact, title in FACTS.items():
         parts.append(_table(title, wide(lines[lines["fact"] == fact], "title", "text")))

@@ -39,7 +39,7 @@ document.addEventListener("focusin", (event) => {
 document.addEventListener("keydown", (event) => event.key === "Escape" && showTip(""));
 
 function tipOf(line) {
-  const where = line.slice ? `${data.facts[line.fact]}: ${line.slice}, ${line.users.toLocaleString("en")} users` : "";
+  const where = line.slice ? `${data.facts[line.fact]}: ${line.slice}, ${line.sample}` : "";
   const titles = { ...data.headings.value, ...data.headings.difference };
   const facts = Object.keys(titles).filter((name) => name in line.texts).map((name) => `${titles[name]}: ${line.texts[name]}`);
   return [line.row, titleOf(line), where, ...facts].filter(Boolean).join("\n");
@@ -90,7 +90,7 @@ function fillPickers() {
   if (data.principal) byId("candidates").value = data.principal[0];
   fillMetrics();
   if (data.principal) byId("metric").value = data.principal[1];
-  byId("slice").append(option("[]", "all users"));
+  byId("slice").append(option("[]", "all targets"));
   for (const [fact, title] of Object.entries(data.facts)) {
     const names = new Set(data.lines.filter((line) => line.fact === fact).map((line) => line.slice));
     const group = make("optgroup", { label: title }, ...[...names].map((name) => option(JSON.stringify([fact, name]), name)));
@@ -238,7 +238,7 @@ function drawSlices() {
   const largest = Math.max(...lines.map((line) => Math.abs(line.difference ?? 0)));
   place.replaceChildren(...Object.entries(data.facts).flatMap(([fact, title]) => {
     const own = lines.filter((line) => line.fact === fact);
-    const slices = [...new Map(own.map((line) => [line.slice, line.users]))];
+    const slices = [...new Map(own.map((line) => [line.slice, line.sample]))];
     const rows = [...new Set(own.map((line) => line.row))].map((row) => ({ row, cells: slices.map(([slice]) => {
       const line = own.find((each) => each.row === row && each.slice === slice);
       if (line.difference === undefined) return { ...cellOf(line, "mean"), class: "value", "data-tip": tipOf(line) };
@@ -250,7 +250,7 @@ function drawSlices() {
     }) }));
     if (!rows.length) return [];
     const scroll = make("div", { class: "scroll" });
-    drawTable(scroll, ["model", ...slices.map(([name, users]) => `${name} (${users.toLocaleString("en")} users)`)], rows);
+    drawTable(scroll, ["model", ...slices.map(([name, sample]) => `${name} (${sample})`)], rows);
     return [make("h3", {}, title[0].toUpperCase() + title.slice(1)), scroll];
   }));
 }

@@ -9,7 +9,7 @@ row, candidates, metric      what was measured
 fact, slice                  the targets: one of ``slices.FACTS`` and a slice of it; both empty for all targets
 context                      empty for the runs as tested; in the audit of the context, of the audited runs alone: what
                              they knew of the next interaction, one of ``CONTEXTS``
-users, seeds                 how many
+users, targets, seeds        how many; under leave one out every user has one target
 mean, sd_over_seeds          of the metric; the deviation (``n - 1``) is missing with one seed
 ci_low, ci_high              95% bootstrap interval of the mean over users
 difference, ..._ci_low/high  mean difference from the baseline, and its 95% bootstrap interval
@@ -133,7 +133,7 @@ def tidy_table(comparison: Comparison, values: UserValues, facts: pd.DataFrame |
             lines = _means(values.subset((slices == name).to_numpy()), comparison.baseline, FEWER_RESAMPLES)
             parts.append(lines.assign(fact=fact, slice=name))
     table = pd.concat([*parts, *_contexts(comparison)], ignore_index=True)
-    table = table.reindex(columns=list(dict.fromkeys([*CELL, "fact", "slice", "context", "users", *table])))
+    table = table.reindex(columns=list(dict.fromkeys([*CELL, "fact", "slice", "context", "users", "targets", *table])))
     empty = {
         "fact": "",
         "slice": "",
@@ -142,15 +142,16 @@ def tidy_table(comparison: Comparison, values: UserValues, facts: pd.DataFrame |
         "epochs": "",
         "place": 0,
         "users": len(values.weights),
+        "targets": len(values.users),
     }
-    return table.fillna(empty).astype({"place": int, "users": int, "seeds": "Int64"})
+    return table.fillna(empty).astype({"place": int, "users": int, "targets": int, "seeds": "Int64"})
 
 
 def _whole(comparison: Comparison, values: UserValues) -> pd.DataFrame:
     """Lines of all users as tested, with every statistic."""
     baseline, results = comparison.baseline, _results(comparison)
     lines = results.groupby(CELL, sort=False)["value"].agg(seeds="count", mean="mean", sd_over_seeds="std")
-    lines = lines.join(_means(values, baseline, N_RESAMPLES).set_index(CELL).drop(columns=["mean", "users"]))
+    lines = lines.join(_means(values, baseline, N_RESAMPLES).set_index(CELL).drop(columns=["mean", "users", "targets"]))
     others = values.others(baseline)
     if others and values.columns:
         found = pd.DataFrame(index=_cells(others, values))
@@ -210,7 +211,7 @@ def _means(values: UserValues, baseline: str, n_resamples: int) -> pd.DataFrame:
     own = own.set_index(_cells(rows, values))
     difference = difference.set_index(_cells(values.others(baseline), values))
     difference.columns = pd.Index(["difference", "difference_ci_low", "difference_ci_high"])
-    return own.join(difference).assign(users=len(both)).reset_index()
+    return own.join(difference).assign(users=len(both), targets=len(values.users)).reset_index()
 
 
 def _seeds_ahead(results: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -255,4 +256,5 @@ def _contexts(comparison: Comparison) -> list[pd.DataFrame]:
 
 def empty_table() -> pd.DataFrame:
     """Return the table of a comparison without any result."""
-    return pd.DataFrame(columns=[*CELL, "fact", "slice", "context", "users", *_COLUMNS, "verdict", "epochs", "place"])
+    sizes = ["fact", "slice", "context", "users", "targets"]
+    return pd.DataFrame(columns=[*CELL, *sizes, *_COLUMNS, "verdict", "epochs", "place"])

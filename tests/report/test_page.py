@@ -166,7 +166,7 @@ def test_pickers_choose_metric_candidates_and_slice(open_page: Open, page: Path)
     assert f"+{difference:.4f}" in texts(browser, "#differences-picture [data-row=better] .text")
     assert "Recall@10 among random items" in texts(browser, "#context + p b[data-title]")
     choose(browser, "metric", "Giniindex@10")  # not a mean over users: values only
-    choose(browser, "slice", "all users")
+    choose(browser, "slice", "all targets")
     assert not browser.find_element("id", "differences").is_displayed()
     assert len(texts(browser, "#values-picture [data-row]")) == 5
     assert browser.get_log("browser") == []

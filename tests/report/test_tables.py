@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from recbole_session.compare.runs import Comparison
-from recbole_session.report.headings import MISSING, metric_title, signed
+from recbole_session.report.headings import MISSING, how_many, metric_title, signed
 from recbole_session.report.sentences import failures, legend
 from recbole_session.report.tables import (
     costs_frame,
@@ -148,3 +148,8 @@ def test_metrics_and_differences_as_text():
         "0.0000",
         "0.0000",
     ]
+
+
+def test_the_size_of_a_sample():
+    assert how_many(1200, 1200) == "1,200 users"
+    assert how_many(1200, 34567) == "1,200 users, 34,567 targets"

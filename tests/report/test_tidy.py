@@ -233,7 +233,7 @@ def test_users_with_several_targets_are_resampled_with_all_of_them(make_run):
     hits = generator.random(len(users)) < 0.4
     run = make_run("base", {"all": np.where(hits, 1, 30)}, users=users.tolist())
     recall = table_of(compare(run)).loc[("base", "recall@10")]
-    assert (recall["users"], recall["mean"]) == (20, pytest.approx(hits.mean()))
+    assert (recall["users"], recall["targets"], recall["mean"]) == (20, len(users), pytest.approx(hits.mean()))
     sums, counts = (np.array([pick(hits[users == user]) for user in np.unique(users)]) for pick in (np.sum, len))
     drawn = generator.integers(20, size=(20_000, 20))
     low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), [2.5, 97.5])
