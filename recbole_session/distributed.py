@@ -1,9 +1,4 @@
-"""Several processes, one run: torchrun starts them, gloo or nccl connects them.
-
-Every process walks through the same global batches in the same order and takes its share of each; the shares'
-losses are weighted so that their sum is the loss of the global batch. Without torchrun everything here does
-nothing.
-"""
+"""Several processes, one run: torchrun starts them, gloo or nccl connects them; without torchrun there is one."""
 
 from __future__ import annotations
 
@@ -15,12 +10,9 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from recbole.data.interaction import Interaction
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from recbole_session.errors import InputError
-from recbole_session.model.contract import SessionModel, loss_terms
 
 Value = TypeVar("Value")
 
@@ -45,12 +37,7 @@ def environment_number(name: str, default: int) -> int:
 
 @contextmanager
 def processes_of(config: Any) -> Iterator[None]:
-    """Join the processes that torchrun started, and give each its device, while the block runs.
-
-    Parameters
-    ----------
-    config : SessionConfig
-        ``device`` is set to the GPU of this process; all but the first process log errors only.
+    """Join the processes that torchrun started while the block runs, and set ``config["device"]`` to this one's GPU.
 
     Raises
     ------
@@ -98,19 +85,9 @@ def on_first_process(make: Callable[[], Value]) -> Value:
 
 
 def gather_rows(rows: Tensor, device: torch.device) -> Tensor:
-    """Rows of all processes, in the order of the processes.
+    """Concatenate the rows of all processes, int64 ``[n, columns]`` -> ``[sum of n, columns]`` on the CPU.
 
-    Parameters
-    ----------
-    rows : Tensor
-        int64 ``[n, columns]``, of this process; ``n`` may differ between them and be 0.
-    device : torch.device
-        The device that the processes exchange tensors on.
-
-    Returns
-    -------
-    Tensor
-        int64 ``[sum of n, columns]``, on the CPU.
+    ``n`` may differ between processes and be 0. They exchange tensors on ``device``.
     """
     if process_count() == 1:
         return rows
@@ -124,89 +101,9 @@ def gather_rows(rows: Tensor, device: torch.device) -> Tensor:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """Mean of a tensor over the processes; ``value`` stays as it is."""
+    """Mean of a tensor over the processes; ``value`` itself does not change."""
     if process_count() == 1:
         return value
     total = value.detach().clone()
     dist.all_reduce(total)
     return total / process_count()
-
-
-class _Loss(nn.Module):
-    """The loss as a forward pass, which is what DistributedDataParallel wraps."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Any) -> Any:
-        return self.model.calculate_loss(batch)
-
-
-class SharedLoss:
-    """Loss of this process's share of a global batch, scaled so that the mean over processes is the batch's.
-
-    A model's loss is a mean over terms: rows, or the items that were masked. Shares hold different numbers of
-    terms, so the mean of their means is another number. With ``t`` terms here, ``T`` in all and ``n`` processes,
-    the loss is multiplied by ``n t / T``; the mean over processes, which is what DistributedDataParallel makes of
-    the gradients, is then the mean over all terms.
-
-    What is random before the batch is shared out (the masks) comes from a stream that is in step in all
-    processes; what is random after (dropout), from a stream of each process's own.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A RecBole model on its device.
-    device : torch.device
-    """
-
-    def __init__(self, model: Any, device: torch.device) -> None:
-        self.model, self.device = model, device
-        self.wrapped = DistributedDataParallel(_Loss(model), find_unused_parameters=True)
-        self.rank, self.count = process_rank(), process_count()
-        self._own: list[Tensor] = []
-
-    def start_epoch(self, seed: int, epoch: int) -> None:
-        """Start this process's own stream anew, from seed, epoch and rank alone, so that no checkpoint holds it."""
-        shared = self._random()
-        torch.manual_seed(hash((seed, epoch, self.rank)))
-        self._own = self._random()
-        self._set_random(shared)
-
-    def __call__(self, batch: Interaction) -> Any:
-        """Loss of this share (a scalar, or a tuple of them) of the global ``batch``, a mean over rows or terms."""
-        if isinstance(self.model, SessionModel):
-            batch.update(Interaction(self.model.draw_task(batch)))
-        # A model that only counts (Pop) counts every row in every process.
-        counts_only = bool(self.model.other_parameter())
-        begin, end = (len(batch) * part // self.count for part in (self.rank, self.rank + 1))
-        share = batch if counts_only else batch[begin:end]
-        n_terms = loss_terms(self.model, share)
-        mean_terms = n_terms if counts_only else loss_terms(self.model, batch) / self.count  # over the processes
-        with self._own_stream():
-            # Without a term of its own a process computes the whole batch's loss, times zero: its gradients must
-            # exist, and for the same parameters as in one process.
-            loss = self.wrapped(share if n_terms > 0 else batch)
-        scale = n_terms / max(mean_terms, 1 / self.count)
-        return tuple(part * scale for part in loss) if isinstance(loss, tuple) else loss * scale
-
-    @contextmanager
-    def _own_stream(self) -> Iterator[None]:
-        """Draw torch's random numbers from this process's own stream while the block runs."""
-        shared = self._random()
-        self._set_random(self._own)
-        try:
-            yield
-        finally:
-            self._own = self._random()
-            self._set_random(shared)
-
-    def _random(self) -> list[Tensor]:
-        states = [torch.get_rng_state()]
-        return [*states, torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else states
-
-    def _set_random(self, states: list[Tensor]) -> None:
-        torch.set_rng_state(states[0])
-        if len(states) > 1:
-            torch.cuda.set_rng_state(states[1], self.device)

@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from recbole.data.interaction import Interaction
 
-from recbole_session.distributed import SharedLoss, gather_rows, mean_over_processes, on_first_process
+from recbole_session.distributed import gather_rows, mean_over_processes, on_first_process
+from recbole_session.run.shared_loss import SharedLoss
 from recbole_session.run.trainer import SessionTrainer
 from recbole_session.run.training import run_session
 from tests.conftest import WriteDataset, random_rows

@@ -9,7 +9,6 @@ PACKAGE = Path(__file__).resolve().parents[1] / "recbole_session"
 SUPPORT = ("errors", "files", "interrupts", "live", "compat", "distributed")
 ROOMS = ("config", "converters", "data", "model", "evaluator", "run", "compare", "tune", "report", "inference")
 ORDER = (*SUPPORT, *ROOMS, "commands", "cli")
-EXCEPTIONS = {"distributed.py": {"model"}}  # to be mended
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -37,8 +36,7 @@ def test_every_room_has_its_place_in_the_order() -> None:
 def test_a_room_imports_only_rooms_before_it(path: Path) -> None:
     room = room_of(path)
     if room not in ("__init__", "__main__"):
-        allowed = set(ORDER[: ORDER.index(room) + 1]) | EXCEPTIONS.get(str(path.relative_to(PACKAGE)), set())
-        assert imported_rooms(path.read_text(encoding="utf-8")) <= allowed
+        assert imported_rooms(path.read_text(encoding="utf-8")) <= set(ORDER[: ORDER.index(room) + 1])
 
 
 def test_imports_within_functions_count() -> None:

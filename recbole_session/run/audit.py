@@ -1,4 +1,4 @@
-r"""How much a trained model owes to being told when the next interaction happens and whether it opens a session.
+r"""How much a trained model relies on knowing when the next interaction happens and whether it opens a session.
 
 The rows of a test user ``a b | c`` with target ``d`` in three contexts (``|``: a new session)::
 
@@ -6,8 +6,8 @@ The rows of a test user ``a b | c`` with target ``d`` in three contexts (``|``: 
     inferred   a b | c . d    time of c plus the user's median gap; a new session if that gap exceeds session_gap
     withheld   a b | c d      time of c, in the session of c, no session token
 
-The last two are functions of the history alone. A context is put into the rows, and everything after them (session
-tokens, segments, times, RecBole's transforms) is cut from these rows as in every other evaluation.
+The last two are functions of the history alone. A context is written into the rows; session tokens, segments, times and
+RecBole's transforms then follow from these rows as in every other evaluation.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -36,29 +37,10 @@ from recbole_session.run.folder import BEST_FILE, CONTEXT_FILE, CONTEXTS, ranks_
 from recbole_session.run.loading import run_config
 from recbole_session.run.ranks import ranks_frame, write_ranks
 from recbole_session.run.run import Run
-from recbole_session.run.schema import NUMBER, Fields, check_metrics_by_set, read_json
+from recbole_session.run.schema import NUMBER, check_metrics_by_set, read_json
 
-MAX_THREADS = 1024  # result.json may come from anyone
+MAX_THREADS = 1024  # a result.json from a stranger may name any number
 _FACTS = ("targets", "told_new_session", "inferred_new_session", "inferred_right", "inferred_time_error")
-
-
-@dataclass(frozen=True)
-class Audit:
-    """Ranks of the test split in every context.
-
-    Attributes
-    ----------
-    dataset : SessionDataset
-        Gives the raw ids.
-    ranks : dict of SplitRanks
-        By context.
-    facts : dict
-        How often the inferred context is right, see `compare_contexts`.
-    """
-
-    dataset: SessionDataset
-    ranks: dict[str, SplitRanks]
-    facts: dict[str, Any]
 
 
 def audit_run(folder: Path, data_path: Path | None = None, model_class: type | None = None) -> None:
@@ -79,16 +61,15 @@ def audit_run(folder: Path, data_path: Path | None = None, model_class: type | N
     Raises
     ------
     InputError
-        If the folder holds no finished run, or told all, the model does not give the ranks of ``ranks.csv``.
+        If the folder holds no finished run, or if the model, told all, does not give the ranks of ``ranks.csv``.
     """
     if is_audited(folder):
         return
     run = Run(folder, model_class=model_class)
     with replacing(folder / CONTEXT_FILE) as temporary:
-        audit = rank_in_contexts(run, data_path)
-        dataset = audit.dataset
+        dataset, ranks, facts = rank_in_contexts(run, data_path)
         run.check_dataset(dataset)
-        ours, found = (frame.to_csv(index=False) for frame in (run.ranks(), ranks_frame(dataset, audit.ranks["told"])))
+        ours, found = (frame.to_csv(index=False) for frame in (run.ranks(), ranks_frame(dataset, ranks["told"])))
         if ours != found:
             made = ", ".join(f"{name} {value}" for name, value in run.result["environment"].items())
             raise InputError(
@@ -96,16 +77,15 @@ def audit_run(folder: Path, data_path: Path | None = None, model_class: type | N
                 f"it where it was made ({made})"
             )
         for context in CONTEXTS[1:]:
-            write_ranks(folder / ranks_file(context), dataset, audit.ranks[context])
-        content = {context: audit.ranks[context].metrics for context in CONTEXTS} | audit.facts
+            write_ranks(folder / ranks_file(context), dataset, ranks[context])
+        content = {context: ranks[context].metrics for context in CONTEXTS} | facts
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_audit(folder: Path) -> dict[str, Any]:
     """Read and check ``context.json``."""
     path = folder / CONTEXT_FILE
-    fields: Fields = {**dict.fromkeys(CONTEXTS, dict), **dict.fromkeys(_FACTS, NUMBER)}
-    content = read_json(path, fields)
+    content = read_json(path, {**dict.fromkeys(CONTEXTS, dict), **dict.fromkeys(_FACTS, NUMBER)})
     for context in CONTEXTS:
         check_metrics_by_set(path, content, context)
     return content
@@ -120,15 +100,20 @@ def is_audited(folder: Path) -> bool:
     return min(file.stat().st_mtime_ns for file in files) > weights.stat().st_mtime_ns
 
 
-def rank_in_contexts(run: Run, data_path: Path | None = None) -> Audit:
-    """Rank the test split of a run's dataset in every context, among the run's negatives.
+def rank_in_contexts(
+    run: Run, data_path: Path | None = None
+) -> tuple[SessionDataset, dict[str, SplitRanks], dict[str, Any]]:
+    """Rank the test split of a finished run's dataset in every context, among the run's negatives.
 
-    Parameters
-    ----------
-    run : Run
-        Finished. Its device and number of threads are used again: the last bits of a score depend on them.
-    data_path : Path, optional
-        Folder of the dataset's folder; by default the run's own.
+    The device and the number of threads are those of the run: the last bits of a score depend on them.
+
+    Returns
+    -------
+    dataset : SessionDataset
+    ranks : dict of SplitRanks
+        By context.
+    facts : dict
+        How often the inferred context is right, see `compare_contexts`.
     """
     environment = run.result["environment"]
     on_gpu = environment["device"].startswith("cuda") and torch.cuda.is_available()
@@ -149,7 +134,7 @@ def rank_in_contexts(run: Run, data_path: Path | None = None) -> Audit:
             )
             found = evaluator.evaluate(model, chain.from_iterable(loaders), device, list(evaluator.negatives))
             ranks[name] = found.reordered(torch.cat(turns).argsort())
-    return Audit(dataset, ranks, compare_contexts(sequences, ends, inferred))
+    return dataset, ranks, compare_contexts(sequences, ends, inferred)
 
 
 @contextmanager
@@ -169,34 +154,23 @@ Context = tuple[Tensor, Tensor]  # when every target happens, int64 [n], and whe
 
 
 def inferred_context(sequences: UserSequences, users: Tensor, ends: Tensor, session_gap: float) -> Context:
-    """Context that follows from a user's habits: the target comes a median gap after the event before it.
+    """Context that follows from a user's habits: the target comes a median gap after the previous event.
 
-    It opens a session exactly if that gap is greater than ``session_gap`` seconds, whatever made the sessions of the
-    history.
+    It opens a session if that gap exceeds ``session_gap`` seconds, also where the dataset has sessions of its own.
     """
     gaps = median_gaps(sequences, users, ends)
     return sequences.times[ends - 1] + gaps, gaps > session_gap
 
 
 def withheld_context(ends: Tensor) -> Context:
-    """Context that says nothing: an unknown time, in the session of the event before."""
+    """Context that says nothing: an unknown time, in the session of the previous event."""
     return torch.full_like(ends, UNKNOWN_TIME), torch.zeros_like(ends, dtype=torch.bool)
 
 
 def median_gaps(sequences: UserSequences, users: Tensor, ends: Tensor) -> Tensor:
-    """Median number of seconds between two events of the history of every target, cut to whole seconds.
+    """Median number of seconds between two events before each target, in whole seconds, int64 ``[n]``; 0 for one event.
 
-    The history is all that precedes the target; 0 where it is a single event.
-
-    Parameters
-    ----------
-    users, ends : Tensor
-        int64 ``[n]``, samples.
-
-    Returns
-    -------
-    Tensor
-        int64 ``[n]``.
+    ``users`` and ``ends``, int64 ``[n]``, are the samples.
     """
     begins = sequences.offsets[users]
     counts = ends - begins - 1  # [n] gaps per target
@@ -204,23 +178,21 @@ def median_gaps(sequences: UserSequences, users: Tensor, ends: Tensor) -> Tensor
     firsts = counts.cumsum(0) - counts
     later = torch.arange(len(owners)) - firsts[owners] + begins[owners] + 1  # rows that end a gap
     gaps = sequences.times[later] - sequences.times[later - 1]
-    gaps = gaps[torch.from_numpy(np.lexsort((gaps.numpy(), owners.numpy())))]  # ascending for every target
-    gaps = torch.cat((gaps, torch.zeros(1, dtype=torch.int64)))  # where the last target has no gap
-    medians = (gaps[firsts + (counts - 1).clamp(min=0) // 2] + gaps[firsts + counts // 2]) // 2
-    return torch.where(counts > 0, medians, 0)
+    medians = pd.Series(gaps.numpy()).groupby(owners.numpy()).median().reindex(range(len(users)), fill_value=0)
+    return torch.from_numpy(medians.to_numpy().astype(np.int64))
 
 
 def targets_by_place(users: Tensor) -> list[Tensor]:
     """Samples by their place among those of their user: the first of every user, the second, ...; int64 each.
 
-    Moving a target changes the history of the user's later ones, so that they are moved one at a time.
+    They are moved in these turns, since moving a target changes the history of the user's later ones.
     """
     places = torch.arange(len(users)) - torch.searchsorted(users, users)
     return [(places == place).nonzero()[:, 0] for place in range(int(places.max()) + 1)]
 
 
 def moved(sequences: UserSequences, ends: Tensor, times: Tensor, opens: Tensor, turn: Tensor) -> UserSequences:
-    """Put the targets ``turn`` at other times, into the session of the event before them or a new one."""
+    """Give the targets ``turn`` other times, in the session of the event before them or in a new one."""
     rows = ends[turn]
     new_times, sessions = sequences.times.clone(), sequences.sessions.clone()
     new_times[rows] = times[turn]
@@ -229,14 +201,10 @@ def moved(sequences: UserSequences, ends: Tensor, times: Tensor, opens: Tensor, 
 
 
 def compare_contexts(sequences: UserSequences, ends: Tensor, inferred: Context) -> dict[str, Any]:
-    """Say how right the inferred context is.
+    """Count how often the inferred context is right.
 
-    Returns
-    -------
-    dict
-        ``targets``; ``told_new_session`` and ``inferred_new_session``, how many open a session by the true and by the
-        inferred context; ``inferred_right``, for how many the two agree; ``inferred_time_error``, the median of how
-        many seconds the inferred time is off.
+    ``told_new_session`` and ``inferred_new_session`` of the ``targets`` open a session by the true and by the inferred
+    context, and the two agree on ``inferred_right``. ``inferred_time_error`` is the median error in seconds.
     """
     times, inferred_opens = inferred
     opens = sequences.sessions[ends] != sequences.sessions[ends - 1]

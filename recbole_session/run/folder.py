@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ LOCK_FILE = ".lock"
 # What the model knows about the next interaction when it is evaluated; see `audit`.
 CONTEXTS = ("told", "inferred", "withheld")
 
-# Keys that may differ when a run is resumed: they say where, how long and how verbosely, not what the numbers are.
+# Keys that may differ when a run is resumed: they do not change its numbers.
 FREE_KEYS = {
     "data_path",
     "checkpoint_dir",
@@ -61,35 +62,24 @@ def ranks_file(context: str) -> str:
 
 
 def make_run_folder(config: SessionConfig) -> Path:
-    """Make ``<checkpoint_dir>/<dataset>/<model>-<date>-<time>``; a number is added where it exists already."""
-    parent = _folder_of_runs(config)
+    """Make ``<checkpoint_dir>/<dataset>/<model>-<date>-<time>``, with a number added where it exists already."""
     name = f"{config['model']}-{datetime.now():%Y%m%d-%H%M%S}"
-    for number in range(1, 1000):
-        folder = parent / (name if number == 1 else f"{name}-{number}")
+    for number in count(1):
+        folder = Path(config["checkpoint_dir"], config["dataset"], name if number == 1 else f"{name}-{number}")
         try:
             folder.mkdir(parents=True)
+            break
         except FileExistsError:
             continue
         except OSError as error:
             raise InputError(
                 f"checkpoint_dir {config['checkpoint_dir']!r}: cannot make {folder}: {error.strerror}"
             ) from error
-        return folder
-    raise InputError(f"{parent} holds 999 runs of this second")
-
-
-def _folder_of_runs(config: SessionConfig) -> Path:
-    return Path(config["checkpoint_dir"]) / config["dataset"]
+    return folder
 
 
 def unfinished_run(folder: Path) -> Path:
-    """Check that ``folder`` holds a run that can go on.
-
-    Raises
-    ------
-    InputError
-        If it is no run folder, or the run is finished.
-    """
+    """Return ``folder`` if it holds a run that can be resumed, and raise `InputError` otherwise."""
     if not (folder / CONFIG_FILE).is_file():
         raise InputError(f"resume is {str(folder)!r}; allowed: the folder of a run, which has a config.yaml")
     if (folder / RESULT_FILE).is_file():
@@ -100,14 +90,8 @@ def unfinished_run(folder: Path) -> Path:
 
 
 def latest_unfinished_run(config: SessionConfig) -> Path:
-    """Return the latest unfinished run of this dataset, model and configuration under ``checkpoint_dir``.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    parent = _folder_of_runs(config)
+    """Return the latest unfinished run of this dataset, model and configuration under ``checkpoint_dir``."""
+    parent = Path(config["checkpoint_dir"], config["dataset"])
     runs = [path.parent for path in parent.glob(f"*/{CONFIG_FILE}") if not (path.parent / RESULT_FILE).is_file()]
     same = [run for run in runs if not differing_keys(config.resolved, read_yaml_file(run / CONFIG_FILE))]
     if not same:
@@ -119,19 +103,13 @@ def latest_unfinished_run(config: SessionConfig) -> Path:
 
 
 def differing_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Keys that both configurations have, that decide on the numbers, and that differ."""
+    """Keys that both configurations have with different values, `FREE_KEYS` left out."""
     ours = yaml.safe_load(yaml.safe_dump(dict(ours)))  # tuples become lists, as in the file
     return [key for key in sorted(ours) if key in theirs and key not in FREE_KEYS and ours[key] != theirs[key]]
 
 
 def check_same_configuration(ours: Mapping[str, Any], theirs: Mapping[str, Any], source: Path) -> None:
-    """Refuse to go on with keys that would make it another run.
-
-    Raises
-    ------
-    InputError
-        Naming the first key that differs from ``theirs``, which were read from ``source``.
-    """
+    """Refuse to resume with keys that would make it another run; ``theirs`` were read from ``source``."""
     for key in differing_keys(ours, theirs):
         raise InputError(
             f"{key} is {ours[key]!r}, but the run to be resumed has {theirs[key]!r} ({source}); "
@@ -141,18 +119,13 @@ def check_same_configuration(ours: Mapping[str, Any], theirs: Mapping[str, Any],
 
 @contextmanager
 def claimed(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Keep other processes out of a run folder while the block runs; a killed process holds no claim.
-
-    Parameters
-    ----------
-    folder : Path
-    wait : bool
-        Whether to wait for another process that has the folder.
+    """Keep other processes out of a run folder while the block runs; the claim of a killed process ends with it.
 
     Raises
     ------
     InputError
-        If another process has the folder, it cannot be written to, or something in it is a symbolic link.
+        If another process has the folder (with ``wait``, the block then starts later), the folder cannot be written
+        to, or something in it is a symbolic link.
     """
     lock = FileLock(folder / LOCK_FILE)
     try:
@@ -171,7 +144,7 @@ def claimed(folder: Path, wait: bool = False) -> Iterator[None]:
 
 
 def _tidy(folder: Path) -> None:
-    """Refuse what leads out of a run folder or cannot be written to, and remove what a killed process left."""
+    """Refuse symbolic links and folders that cannot be written to, and remove what a killed process left."""
     for path in folder.rglob("*"):
         if path.is_symlink():
             raise InputError(f"{path} is a symbolic link, which a run does not write through; remove it")
@@ -187,7 +160,7 @@ def command_to_go_on(folder: Path, n_processes: int) -> str:
     """Command line that resumes the run in ``folder``."""
     here = int(os.environ.get("LOCAL_WORLD_SIZE", n_processes))
     start = "python" if n_processes == 1 else f"torchrun --nproc_per_node={here}"
+    start += "" if here == n_processes else " (and the options for several machines)"
     script = "run_recbole_session.py"
     program = script if Path(sys.argv[0]).name == script else "-m recbole_session train"
-    start += "" if here == n_processes else " (and the options for several machines)"
     return f"{start} {program} --resume={shlex.quote(str(folder))}"

@@ -1,11 +1,11 @@
-"""A trained model out of its run folder, without the dataset."""
+"""Load a trained model from its run folder, without the dataset."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,25 +15,12 @@ from recbole_session.config.models import available_models
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.loaders import evaluation_transform
 from recbole_session.errors import InputError
-from recbole_session.run.checkpoint import State, load_weights, misfit, read_checkpoint
+from recbole_session.run.checkpoint import load_weights, misfit, read_checkpoint
 from recbole_session.run.folder import BEST_FILE
 from recbole_session.run.vocabulary import Vocabulary
 
 # Where RecBole's models keep a vector per user: Caser, HGN, HRM, NPE, SHAN, TransRec; FOSSIL; FPMC.
 _USER_TABLES = ("user_embedding", "user_lambda", "UI_emb")
-
-
-class _Catalogue:
-    """What RecBole's sequential models ask a dataset for when they are built: numbers of users and items."""
-
-    def __init__(self, config: Any, vocabulary: Vocabulary) -> None:
-        self.user_num, self.item_num = vocabulary.n_users, vocabulary.n_items
-        self._numbers = {config["USER_ID_FIELD"]: self.user_num, config["ITEM_ID_FIELD"]: self.item_num}
-        self.field2seqlen = {config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]: config["MAX_ITEM_LIST_LENGTH"]}
-
-    def num(self, field: str) -> int:
-        """Number of users or items, padding included."""
-        return self._numbers[field]
 
 
 def load_model(
@@ -63,13 +50,21 @@ def load_model(
     state = read_checkpoint(path)
     config = run_config(state["config"], model_class, device)
     evaluation_transform(config)  # for the keys that it adds
-    build = partial(config["model_class"], config, _Catalogue(config, vocabulary))
+    catalogue = _catalogue(config, vocabulary)
+
+    def build() -> Any:
+        network = config["model_class"](config, catalogue)
+        if problem := misfit(state, network):
+            raise InputError(
+                f"{run_folder}: best.pth and vocabulary.json do not fit together ({problem}); are they of one run?"
+            )
+        return network
+
     try:
-        with suppress(NotImplementedError), torch.device("meta"):  # without memory for weights; some models need it
-            _check_fit(run_folder, state, build())
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn and thrown away: the caller need not see it
+        with suppress(NotImplementedError), torch.device("meta"):  # takes no memory; not every model can do this
+            build()
+        with torch.random.fork_rng(devices=[]):  # the initial weights that are drawn here are not used
             network = build().to(config["device"])
-        _check_fit(run_folder, state, network)
         load_weights(state, network, config["device"])
     except InputError:
         raise
@@ -80,12 +75,13 @@ def load_model(
     return network.eval(), config
 
 
-def _check_fit(run_folder: Path, state: State, network: nn.Module) -> None:
-    problem = misfit(state, network)
-    if problem:
-        raise InputError(
-            f"{run_folder}: best.pth and vocabulary.json do not fit together ({problem}); are they of one run?"
-        )
+def _catalogue(config: Any, vocabulary: Vocabulary) -> SimpleNamespace:
+    """What RecBole's sequential models ask a dataset for when they are built: numbers of users and items."""
+    numbers = {config["USER_ID_FIELD"]: vocabulary.n_users, config["ITEM_ID_FIELD"]: vocabulary.n_items}
+    lengths = {config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]: config["MAX_ITEM_LIST_LENGTH"]}
+    return SimpleNamespace(
+        user_num=vocabulary.n_users, item_num=vocabulary.n_items, num=numbers.__getitem__, field2seqlen=lengths
+    )
 
 
 def _check_device(device: str | torch.device) -> None:
@@ -102,27 +98,19 @@ def run_config(
     device: str | torch.device = "cpu",
     data_path: str | Path | None = None,
 ) -> SessionConfig:
-    """Return a run's configuration on ``device``; the environment of the process stays as it is.
+    """Return the configuration of a run, from the ``values`` of ``config.yaml`` or of a checkpoint, on ``device``.
 
-    Parameters
-    ----------
-    values : Mapping
-        Of ``config.yaml`` or of a checkpoint.
-    model_class : type, optional
-        See `load_model`.
-    device : str or torch.device
-    data_path : path, optional
-        Folder of the dataset's folder; by default the run's own.
+    ``model_class`` is as in `load_model`; ``data_path`` is the folder of the dataset's folder, by default the run's.
     """
     if model_class is None and str(values.get("model")) not in available_models():
         raise InputError(
             f"model {values.get('model')!r} is neither this project's nor RecBole's; give its class, as in "
             "recbole_session.load(run_folder, model=MyModel)"
         )
-    keys = {key: value for key, value in values.items() if key not in ("model", "dataset", "gpu_id", "use_gpu")}
+    keys = {key: value for key, value in values.items() if key not in ("model", "dataset", "gpu_id")}
     keys["use_gpu"] = torch.device(device).type == "cuda"
     if "torch_compile" in keys:
-        keys["torch_compile"] = False  # to compile takes longer than many answers
+        keys["torch_compile"] = False  # compiling takes longer than many answers
     if data_path is not None:
         keys["data_path"] = str(data_path)
     config = SessionConfig(model_class or values["model"], values.get("dataset"), config_dict=keys)
@@ -131,10 +119,9 @@ def run_config(
 
 
 def _give_new_users_the_mean(network: nn.Module, n_users: int) -> None:
-    """Let user 0, who stands for users never seen in training, be the average user.
+    """Give user 0, which represents users never seen in training, the mean vector of the users.
 
-    Models that learn a vector per user have none for a new one, and RecBole leaves row 0 at its random start
-    where it is no padding row.
+    RecBole leaves row 0 at its random start where it is not a padding row.
     """
     for name in _USER_TABLES:
         table = getattr(network, name, None)

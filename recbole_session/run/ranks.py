@@ -15,6 +15,7 @@ from recbole_session.errors import InputError
 from recbole_session.evaluator.metrics import GAINS
 from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
+from recbole_session.run.schema import damaged
 
 TOLERANCE = 1e-6  # between a metric of result.json and the same from ranks
 
@@ -25,21 +26,14 @@ def is_per_user(metric: str) -> bool:
 
 
 def metric_of_ranks(ranks: NDArray[Any], metric: str) -> NDArray[np.float64]:
-    """Value of a metric for every target.
+    """Value of a metric for every target, float64 of the shape of ``ranks``; its mean is the metric of ``result.json``.
 
     Parameters
     ----------
     ranks : ndarray
         Of any shape; rank of the one relevant item, 1 is best.
     metric : str
-        ``recall@k``, ``hit@k``, ``ndcg@k``, ``mrr@k``, ``map@k``, ``precision@k`` or one that
-        `evaluator.metrics.register_metric` added. With one relevant item, the first two are 1 if ``rank <= k``, NDCG
-        is ``1 / log2(rank + 1)`` there, MRR and MAP are ``1 / rank``; all are 0 beyond ``k``.
-
-    Returns
-    -------
-    ndarray
-        float64, of the shape of ``ranks``; its mean is the metric of ``result.json``.
+        ``<name>@<k>`` with a name of `evaluator.metrics.GAINS`.
     """
     name, _, cut = metric.partition("@")
     return np.where(ranks <= int(cut), GAINS[name](np.asarray(ranks, dtype=np.float64), int(cut)), 0.0)
@@ -84,22 +78,21 @@ def read_ranks(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} cannot be read: {reason}; train this run again") from error
     problem = _problem_of(frame)
     if problem:
-        raise InputError(f"{path} is damaged: {problem}; train this run again")
+        raise damaged(path, problem)
     return frame
 
 
 def _problem_of(frame: pd.DataFrame) -> str:
     """Say what is wrong with a table of ranks; empty if nothing is."""
-    columns = list(frame.columns)
-    sets = [name.removeprefix("rank_") for name in columns[2::2]]
+    sets = _candidate_sets(frame)
     expected = ["user_id", "item_id", *(f"{kind}_{name}" for name in sets for kind in ("rank", "candidates"))]
-    if columns != expected or not sets or not isinstance(frame.index, pd.RangeIndex):  # one made of columns is none
-        names = ascii(", ".join(columns))[1:-1]  # bytes of a damaged file stay on one line
+    if list(frame) != expected or not sets or not isinstance(frame.index, pd.RangeIndex):  # pandas took ids as index
+        names = ascii(", ".join(frame))[1:-1]  # bytes of a damaged file stay on one line
         return f"its columns are {names}, and must be user_id, item_id, rank_<set>, candidates_<set>, ..."
     users = frame["user_id"]
-    opened = users[users != users.shift()]  # the rows of a user follow one another
-    if opened.duplicated().any():
-        return f"the rows of user {opened[opened.duplicated()].iloc[0]!r} do not follow one another"
+    first = users[users != users.shift()]  # of the rows of a user, which follow one another
+    if first.duplicated().any():
+        return f"the rows of user {first[first.duplicated()].iloc[0]!r} do not follow one another"
     for name in sets:
         ranks, counts = frame[f"rank_{name}"], frame[f"candidates_{name}"]
         if any(column.dtype != np.int64 for column in (ranks, counts)) or not ((ranks >= 1) & (ranks <= counts)).all():
@@ -107,25 +100,17 @@ def _problem_of(frame: pd.DataFrame) -> str:
     return ""
 
 
+def _candidate_sets(frame: pd.DataFrame) -> list[str]:
+    return [name.removeprefix("rank_") for name in frame if name.startswith("rank_")]
+
+
 def check_metrics(path: Path, ranks: pd.DataFrame, metrics: Mapping[str, Mapping[str, float]]) -> None:
-    """Refuse ranks that do not give the metrics of their run.
+    """Refuse ranks, read from ``path``, that do not give the metrics of their run.
 
-    Parameters
-    ----------
-    path : Path
-        Where ``ranks`` were read from; named in the message.
-    ranks : DataFrame
-        See `read_ranks`.
-    metrics : Mapping
-        Values by candidate set and metric name, from ``result.json``. Metrics that depend on more than a rank are
-        left out.
-
-    Raises
-    ------
-    InputError
-        Naming the first candidate set or metric that differs.
+    ``metrics`` are those of ``result.json``, by candidate set and name. Those that depend on more than a rank are left
+    out.
     """
-    sets = [name.removeprefix("rank_") for name in ranks if name.startswith("rank_")]
+    sets = _candidate_sets(ranks)
     if sets != list(metrics):
         raise InputError(
             f"{path} ranks among {', '.join(sets)}, and result.json beside it among {', '.join(metrics)}; "

@@ -66,13 +66,7 @@ _FIELDS: Fields = {
 
 
 def read_result(run_folder: Path) -> Result:
-    """Read result.json and check that it holds what `build_result` returns.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or damaged.
-    """
+    """Read result.json and check that it holds what `build_result` returns; it is missing until a run is finished."""
     path = run_folder / RESULT_FILE
     if not path.exists():
         raise InputError(

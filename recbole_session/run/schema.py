@@ -1,4 +1,4 @@
-"""What the files of a run folder must hold, checked where they are read: a run folder may come from anyone."""
+"""Checks of the files of a run folder, made where they are read: a run folder may come from anyone."""
 
 from __future__ import annotations
 
@@ -15,46 +15,36 @@ Fields = Mapping[str, type | tuple[type, ...]]
 NUMBER = (int, float)
 
 
+def damaged(path: Path, what: str) -> InputError:
+    """Error for a file that does not hold what this program writes."""
+    return InputError(f"{path} is damaged: {what}; train again, or use another file")
+
+
 def check_fields(path: Path, content: Any, fields: Fields, within: str = "") -> None:
-    """Refuse content of a file that lacks a value, or has one of another type.
+    """Refuse content that is not a dict, lacks a value or has one of another type.
 
-    Parameters
-    ----------
-    path : Path
-        Named in the message.
-    content : any
-        Must be a dict.
-    fields : Mapping
-        Type, or types, by name. True and False are numbers only where ``bool`` is named.
-    within : str
-        Name of ``content`` within the file, ending in a dot.
-
-    Raises
-    ------
-    InputError
-        Naming the value and what was found.
+    ``fields`` gives the types by name; True and False are numbers only where ``bool`` is named. ``within`` is the
+    name of ``content`` in the file, ending in a dot.
     """
     if not isinstance(content, dict):
-        where = within.rstrip(".") or "its content"
-        raise InputError(f"{path} is damaged: {where} is {reprlib.repr(content)}; train again, or use another file")
+        raise damaged(path, f"{within.rstrip('.') or 'its content'} is {reprlib.repr(content)}")
     for name, kinds in fields.items():
         value = content.get(name, ...)
         if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
-            found = "missing" if value is ... else reprlib.repr(value)
-            raise InputError(f"{path} is damaged: {within}{name} is {found}; train again, or use another file")
+            raise damaged(path, f"{within}{name} is {'missing' if value is ... else reprlib.repr(value)}")
 
 
 def check_metrics_by_set(path: Path, content: Mapping[str, Any], name: str) -> None:
     """Refuse anything but numbers by candidate set and metric under ``name``."""
     if not content[name]:
-        raise InputError(f"{path} is damaged: {name} holds no candidate set; train again, or use another file")
+        raise damaged(path, f"{name} holds no candidate set")
     check_fields(path, content[name], dict.fromkeys(content[name], dict), f"{name}.")
     for candidates, metrics in content[name].items():
         check_fields(path, metrics, dict.fromkeys(metrics, NUMBER), f"{name}.{candidates}.")
 
 
 def read_json(path: Path, fields: Fields) -> dict[str, Any]:
-    """Read a JSON file and check it, see `check_fields`.
+    """Read a JSON file and check it with `check_fields`.
 
     Raises
     ------
@@ -68,6 +58,6 @@ def read_json(path: Path, fields: Fields) -> dict[str, Any]:
             f"{path} cannot be read: {error.strerror}; name the run folder of a trained model, or train again"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); train again, or use another") from error
+        raise damaged(path, " ".join(str(error).split())) from error
     check_fields(path, content, fields)
     return content

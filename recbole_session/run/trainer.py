@@ -16,22 +16,24 @@ from recbole.utils import calculate_valid_score
 from torch import Tensor, nn
 
 from recbole_session.compat import recbole_logs_to
-from recbole_session.distributed import SharedLoss, mean_over_processes, process_count, process_rank
+from recbole_session.distributed import mean_over_processes, process_count, process_rank
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator, SplitRanks
 from recbole_session.interrupts import Interrupted, is_signalled, stop_if_signalled
 from recbole_session.run.checkpoint import (
+    PROGRESS,
     State,
-    check_progress,
     cpu_copy,
     load_weights,
-    misfit,
     random_states,
     set_random_states,
+    weights_of,
     write_checkpoint,
 )
 from recbole_session.run.folder import BEST_FILE, LAST_FILE
 from recbole_session.run.loggers import RunLog, metric_names
+from recbole_session.run.schema import damaged
+from recbole_session.run.shared_loss import SharedLoss
 
 
 class _TimeIsUp(Exception):
@@ -60,7 +62,9 @@ class SessionTrainer(Trainer):
     train_seconds : float
         Time spent in training epochs, validation left out.
     saved_epochs : int
-        Epochs trained when ``last.pth`` was written; 0 where it is not there yet.
+        Epochs trained when ``last.pth`` was written; 0 before that.
+    finished : bool
+        Whether training has ended; `fit` then does nothing.
     validation_hook : callable or None
         Called after each validation with the number of epochs trained and the score; what it raises ends training.
     """
@@ -81,6 +85,7 @@ class SessionTrainer(Trainer):
         self.epochs_run = 0
         self.train_seconds = 0.0
         self.saved_epochs = 0
+        self.finished = False
         self._identity = {
             "model": type(model).__name__,
             "dataset": config["dataset"],
@@ -89,7 +94,6 @@ class SessionTrainer(Trainer):
         }
         self._best: State = {}
         self._unsaved: State | None = None
-        self._finished = False
         self._last_write = time.monotonic()
         self._step = 0
         self._shared_loss = SharedLoss(model, self.device) if process_count() > 1 else None
@@ -107,40 +111,41 @@ class SessionTrainer(Trainer):
 
         However training ends, ``last.pth`` then holds the last epoch that was finished.
         """
-        if not self._finished:
+        if not self.finished:
             try:
                 with naming_what_to_lower(self.config, ("train_batch_size", "MAX_ITEM_LIST_LENGTH"), "start a new run"):
-                    self._fit(train_data, valid_data, *args, **kwargs)
-            except (Exception, Interrupted):  # not a second signal, which stops at once
+                    try:
+                        super().fit(train_data, valid_data, *args, **kwargs)
+                    except _TimeIsUp:
+                        self._end_early(valid_data)
+            except (Exception, Interrupted):  # a second signal is neither, and stops at once
                 self._write_last()
                 raise
-            self._finished = True
+            self.finished = True
             self._unsaved = self._state(train_data)
             self._write_last()
         return self.best_valid_score, self.best_valid_result
 
-    def _fit(self, train_data: Any, valid_data: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            super().fit(train_data, valid_data, *args, **kwargs)
-        except _TimeIsUp:
-            self.logger.info(f"train_time_limit of {self.config['train_time_limit']} s reached")
-            if valid_data and self.epochs_run % self.eval_step:
-                self._keep_if_best(valid_data)
-
-    def _keep_if_best(self, valid_data: Any) -> None:
-        """Validate the epochs trained since the last validation."""
-        score, result = self._valid_epoch(valid_data)
-        if (score >= self.best_valid_score) == self.valid_metric_bigger:
-            self.best_valid_score, self.best_valid_result = score, result
-            self._save_checkpoint(self.epochs_run - 1)
+    def _end_early(self, valid_data: Any) -> None:
+        """Validate the epochs since the last validation."""
+        self.logger.info(f"train_time_limit of {self.config['train_time_limit']} s reached")
+        if valid_data and self.epochs_run % self.eval_step:
+            score, result = self._valid_epoch(valid_data)
+            if (score >= self.best_valid_score) == self.valid_metric_bigger:
+                self.best_valid_score, self.best_valid_result = score, result
+                self._save_checkpoint(self.epochs_run - 1)
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
         if self.epochs_run:
-            # Here, and nowhere else in RecBole's loop, the epoch before is over with its validation and counters.
+            # Only here in RecBole's loop are the validation and the counters of the previous epoch complete.
             self._unsaved = self._state(train_data)
             if time.monotonic() - self._last_write >= self.config["checkpoint_interval"]:
                 self._write_last()
-        self._stop_if_time_is_up()
+        limit = self.config["train_time_limit"]
+        if limit is not None:  # all processes stop at the same epoch, by the mean of their clocks
+            seconds = torch.tensor(self.train_seconds, dtype=torch.float64, device=self.device)
+            if mean_over_processes(seconds) >= limit:
+                raise _TimeIsUp
         start = time.perf_counter()
         self._step = 0
         if self._shared_loss is not None:
@@ -149,29 +154,13 @@ class SessionTrainer(Trainer):
         with autocast_to(self.device.type, getattr(torch, self.config["amp_dtype"].lower())):
             losses = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
         are_finite = torch.stack([torch.isfinite(parameter).all() for parameter in self.model.parameters()])
-        if not are_finite.all():  # looked at once: on a GPU every look waits
+        if not are_finite.all():  # read once: on a GPU every read waits
             raise self._not_a_number("the weights are")
         self.train_seconds += time.perf_counter() - start
         self.epochs_run += 1
-        losses = self._mean_losses(losses)
-        self.run_log.log({"train/loss": sum(losses) if isinstance(losses, tuple) else losses}, self.epochs_run)
-        return losses
-
-    def _stop_if_time_is_up(self) -> None:
-        """Stop all processes at the same epoch, by the mean of their clocks."""
-        limit = self.config["train_time_limit"]
-        if limit is None:
-            return
-        seconds = mean_over_processes(torch.tensor(self.train_seconds, dtype=torch.float64, device=self.device))
-        if float(seconds) >= limit:
-            raise _TimeIsUp
-
-    def _mean_losses(self, losses: Any) -> Any:
-        """Losses of an epoch over all processes, a number or a tuple of them."""
-        if self._shared_loss is None:
-            return losses
-        means = mean_over_processes(torch.tensor(losses, dtype=torch.float64, device=self.device)).tolist()
-        return tuple(means) if isinstance(means, list) else means
+        means = mean_over_processes(torch.tensor(losses, dtype=torch.float64, device=self.device))
+        self.run_log.log({"train/loss": float(means.sum())}, self.epochs_run)
+        return tuple(means.tolist()) if means.dim() else float(means)
 
     def _check_nan(self, loss: Tensor) -> None:
         """Stop at a loss that is not finite, or after a signal; RecBole calls this at every step."""
@@ -184,15 +173,11 @@ class SessionTrainer(Trainer):
         stop_if_signalled(bool(stop))
 
     def _not_a_number(self, what: str) -> InputError:
-        kept = (
-            f"{self.saved_model_file} keeps the best epoch, {self.best_epoch + 1}"
-            if self._best
-            else "nothing was saved"
-        )
-        if self.config["enable_scaler"]:  # which config.rules.check_combination does not let go with clip_grad_norm
-            other = "use amp_dtype=bfloat16 without enable_scaler"
-        else:
-            other = "set clip_grad_norm={max_norm: 1}"
+        best = f"{self.saved_model_file} keeps the best epoch, {self.best_epoch + 1}"
+        kept = best if self._best else "nothing was saved"
+        # config.rules.check_combination refuses enable_scaler with clip_grad_norm
+        scaled = self.config["enable_scaler"]
+        other = "use amp_dtype=bfloat16 without enable_scaler" if scaled else "set clip_grad_norm={max_norm: 1}"
         return InputError(
             f"{what} not finite after step {self._step} of epoch {self.epochs_run + 1}, training stopped; {kept}; "
             f"lower learning_rate ({self.config['learning_rate']}) or {other}, and start a new run"
@@ -213,7 +198,7 @@ class SessionTrainer(Trainer):
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Keep the weights as the best ones, in memory and in ``best.pth``."""
         self.best_epoch = epoch
-        self._best = cpu_copy({"state_dict": self.model.state_dict(), "other_parameter": self.model.other_parameter()})
+        self._best = cpu_copy(weights_of(self.model))
         self._write_best()
 
     def _write_best(self) -> None:
@@ -223,85 +208,53 @@ class SessionTrainer(Trainer):
             write_checkpoint(Path(self.saved_model_file), cpu_copy(state))
 
     def _state(self, train_data: Any) -> State:
-        """All that the next epoch depends on, copied."""
-        return cpu_copy(
-            {
-                **self._identity,
-                "epochs_run": self.epochs_run,
-                "finished": self._finished,
-                "train_seconds": self.train_seconds,
-                "cur_step": self.cur_step,
-                "best_epoch": self.best_epoch,
-                "best_valid_score": self.best_valid_score,
-                "best_valid_result": self.best_valid_result,
-                "state_dict": self.model.state_dict(),
-                "other_parameter": self.model.other_parameter(),
-                "optimizer": self.optimizer.state_dict(),
-                "random": random_states(train_data, self.device),
-            }
-        ) | {"best": self._best}
+        """Copy all that the next epoch depends on."""
+        state = {
+            **self._identity,
+            **{name: getattr(self, name) for name in PROGRESS},
+            **weights_of(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "random": random_states(train_data, self.device),
+        }
+        return cpu_copy(state) | {"best": self._best}
 
     def _write_last(self) -> None:
-        """Write the state of the last finished epoch, if it is not in ``last.pth`` already."""
-        state = self._unsaved
+        """Write the state of the last finished epoch, unless ``last.pth`` has it or the write has failed before."""
+        state, self._unsaved = self._unsaved, None
         if state is None:
             return
-        try:
-            if process_rank() == 0:
-                write_checkpoint(self.run_folder / LAST_FILE, state)
-        except InputError:  # not tried again
-            self._unsaved = None
-            raise
-        self._unsaved = None
+        if process_rank() == 0:
+            write_checkpoint(self.run_folder / LAST_FILE, state)
         self.saved_epochs = state["epochs_run"]
         self._last_write = time.monotonic()
 
     def go_on_from(self, state: State, train_data: Any) -> None:
-        """Resume from the content of a ``last.pth`` that fits the model; call it right before `fit`.
-
-        Raises
-        ------
-        InputError
-            If the content is damaged.
-        """
-        path = self.run_folder / LAST_FILE
-        check_progress(path, state)
-        problem = misfit(state["best"], self.model) if state["best"] else ""
+        """Resume from the content of a ``last.pth`` that passes `checkpoint.check_fits`; call it right before `fit`."""
         try:
             self.optimizer.load_state_dict(state["optimizer"])
             set_random_states(state["random"], train_data, self.device)
-        except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
-            problem = f"{type(error).__name__}: {error}"
-        if problem:
-            raise InputError(f"{path} is damaged ({problem}); start a new run")
-        self.start_epoch = self.epochs_run = self.saved_epochs = state["epochs_run"]
-        for name in ("train_seconds", "cur_step", "best_epoch", "best_valid_score", "best_valid_result"):
+        except Exception as error:
+            raise damaged(self.run_folder / LAST_FILE, f"{type(error).__name__}: {error}") from error
+        for name in PROGRESS:
             setattr(self, name, state[name])
-        self._finished = state["finished"]
+        self.start_epoch = self.saved_epochs = self.epochs_run
         self._best = state["best"]
         load_weights(state, self.model, self.device)
         if self._best:
-            self._write_best()  # it may be from an epoch after last.pth, or missing
+            self._write_best()  # best.pth may be missing, or from an epoch after last.pth
 
-    def evaluate(
-        self,
-        eval_data: Any,
-        load_best_model: bool = True,
-        model_file: None = None,
-        show_progress: bool = False,
-    ) -> SplitRanks:
+    def evaluate(self, eval_data: Any) -> SplitRanks:
         """Rank the targets of a split in every candidate set, with the best epoch's weights."""
-        if load_best_model:
-            load_weights(self._best, self.model, self.device)
+        load_weights(self._best, self.model, self.device)
         return self._rank(eval_data, list(self.ranking_evaluator.negatives))
 
     def _rank(self, eval_data: Any, candidate_sets: list[str]) -> SplitRanks:
-        with naming_what_to_lower(self.config, ("eval_batch_size",), f"go on with --resume={self.run_folder}"):
+        with naming_what_to_lower(self.config, ("eval_batch_size",), f"resume with --resume={self.run_folder}"):
             return self.ranking_evaluator.evaluate(self.model, _until_signalled(eval_data), self.device, candidate_sets)
 
 
 def _until_signalled(batches: Iterable[Any]) -> Iterator[Any]:
-    """Give out batches until a signal comes; among several processes all batches, since they meet at the end."""
+    """Yield batches until a signal comes; several processes exchange ranks at the end, so that each yields all."""
     for batch in batches:
         if process_count() == 1:
             stop_if_signalled()
@@ -325,9 +278,8 @@ def naming_what_to_lower(config: Mapping[str, Any], keys: tuple[str, ...], then:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        told = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # by torch, CUDA and its libraries
-        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in told)
-        if not full:
+        texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # of torch, CUDA and its libraries
+        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in texts)):
             raise
         advice = " or ".join(f"{key} ({config[key]})" for key in keys)
         message = f"out of memory on {config['device']}; lower {advice} and {then}"

@@ -1,4 +1,4 @@
-"""What the model's internal numbers mean: raw ids and popularity, in a file of its own beside the weights.
+"""What the model's internal ids mean: raw ids and popularity, in a file of its own beside the weights.
 
 With it, a trained model answers without its dataset. The file is JSON::
 
@@ -10,31 +10,20 @@ The first entry of a list has the internal id 1; 0 is padding everywhere.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from recbole_session.errors import InputError
 from recbole_session.files import replacing
 from recbole_session.run.folder import VOCABULARY_FILE
-from recbole_session.run.schema import read_json
+from recbole_session.run.schema import damaged, read_json
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Raw ids in the order of their internal ids.
-
-    Attributes
-    ----------
-    items : list of str
-        Raw id of every item, from internal id 1.
-    item_counts : list of int
-        Rows of the dataset, all splits, that hold the item.
-    users : list of str
-        Raw id of every user, from internal id 1.
-    """
+    """Raw ids of items and users, and the rows of the dataset (all splits) that hold each item, by internal id."""
 
     items: list[str]
     item_counts: list[int]
@@ -51,18 +40,15 @@ class Vocabulary:
         return len(self.users) + 1
 
 
-def dataset_vocabulary(dataset: Any) -> Vocabulary:
-    """Return the vocabulary of a `SessionDataset` after its `build`."""
-    counts = torch.bincount(dataset.sequences.items, minlength=dataset.item_num)
-    items, users = (dataset.field2id_token[field][1:] for field in (dataset.iid_field, dataset.uid_field))
-    return Vocabulary([str(item) for item in items], counts[1:].tolist(), [str(user) for user in users])
-
-
 def write_vocabulary(run_folder: Path, dataset: Any) -> None:
-    """Write the vocabulary of a built dataset into a run folder."""
+    """Write the vocabulary of a `SessionDataset` after its `build`."""
+    content = {
+        "items": [str(item) for item in dataset.field2id_token[dataset.iid_field][1:]],
+        "item_counts": torch.bincount(dataset.sequences.items, minlength=dataset.item_num)[1:].tolist(),
+        "users": [str(user) for user in dataset.field2id_token[dataset.uid_field][1:]],
+    }
     with replacing(run_folder / VOCABULARY_FILE) as temporary:
-        text = json.dumps(asdict(dataset_vocabulary(dataset)), ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_vocabulary(run_folder: Path) -> Vocabulary:
@@ -75,13 +61,12 @@ def read_vocabulary(run_folder: Path) -> Vocabulary:
     """
     path = run_folder / VOCABULARY_FILE
     content = read_json(path, dict.fromkeys(("items", "item_counts", "users"), list))
-    vocabulary = Vocabulary(*(content[name] for name in ("items", "item_counts", "users")))
-    for name in ("items", "users"):
-        ids = content[name]
+    items, counts, users = (content[name] for name in ("items", "item_counts", "users"))
+    for name, ids in (("items", items), ("users", users)):
         if not all(isinstance(each, str) for each in ids) or len(set(ids)) < len(ids):
-            raise InputError(f"{path} is damaged: {name} must hold different texts; train again")
-    if not all(type(count) is int and 0 <= count < 2**53 for count in vocabulary.item_counts):
-        raise InputError(f"{path} is damaged: item_counts must hold whole numbers from 0; train again")
-    if len(vocabulary.items) != len(vocabulary.item_counts):
-        raise InputError(f"{path} names {len(vocabulary.items)} items and {len(vocabulary.item_counts)} counts")
-    return vocabulary
+            raise damaged(path, f"{name} must be distinct texts")
+    if not all(type(count) is int and 0 <= count < 2**53 for count in counts):
+        raise damaged(path, "item_counts must be whole numbers from 0")
+    if len(items) != len(counts):
+        raise damaged(path, f"it holds {len(items)} items and {len(counts)} counts")
+    return Vocabulary(items, counts, users)
