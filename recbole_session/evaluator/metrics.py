@@ -100,7 +100,7 @@ class RankMetrics:
         Parameters
         ----------
         ranks, n_candidates : Tensor
-            int64 ``[n]``, see `ranking.candidate_ranks`.
+            int64 ``[n]``, see `ranking.rank_targets`.
         items : Tensor or None
             int64 ``[n, max(topk)]``, the recommended items, where `needs_items`.
         """

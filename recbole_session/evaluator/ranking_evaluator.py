@@ -15,8 +15,8 @@ from recbole_session.distributed import gather_rows, process_count
 from recbole_session.errors import InputError
 from recbole_session.evaluator.candidates import build_negatives
 from recbole_session.evaluator.metrics import RankMetrics
-from recbole_session.evaluator.ranking import candidate_ranks, item_scores, row_pieces, top_items
-from recbole_session.evaluator.streaming import ScoreFactors, has_score_factors, rank_targets
+from recbole_session.evaluator.ranking import Scores, rank_targets
+from recbole_session.evaluator.scores import ScoreFactors, WholeScores, has_score_factors, item_scores, row_pieces
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SplitRanks:
     users, items : Tensor
         int64 ``[n]``, internal ids; the item is the target.
     ranks, n_candidates : dict of Tensor
-        By candidate set: int64 ``[n]``, see `ranking.candidate_ranks`.
+        By candidate set: int64 ``[n]``, see `ranking.rank_targets`.
     metrics : dict
         By candidate set: metric values by name.
     """
@@ -48,8 +48,8 @@ class SplitRanks:
 class RankingEvaluator:
     """Evaluates any model that has RecBole's ``full_sort_predict`` (or only ``predict``).
 
-    Memory stays bounded as the number of items grows: a model that has ``score_factors`` is asked for these, see
-    `streaming`, and any other for the scores of so many rows at a time as fit, see `ranking.row_pieces`.
+    Memory stays bounded as the number of items grows: a model that has ``score_factors`` is asked for these, and any
+    other for the scores of as many rows at a time as fit, see `scores`.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class RankingEvaluator:
     ) -> SplitRanks:
         """Rank the targets of ``batches`` (Interactions) in each of ``candidate_sets``.
 
-        A target that stands among its own negatives (in a user's file) counts once, as the target.
+        A target that is among its own negatives (in a user's file) counts once, as the target.
 
         Raises
         ------
@@ -121,29 +121,20 @@ class RankingEvaluator:
     def _rank_batch(self, model: Any, batch: Any, device: torch.device, candidate_sets: Sequence[str]) -> Tensor:
         """Return user and target, then rank, number of candidates and top items by set; int64 ``[B, columns]``."""
         batch = batch.to(device)
-        users, targets = batch[self.user_field], batch[self.item_field]
         k = self.metrics.max_k if self.metrics.needs_items else 0
         tables = [self._table(name, device) for name in candidate_sets]
-        if has_score_factors(model):
-            factors = ScoreFactors(*model.score_factors(batch))
+        in_factors = has_score_factors(model)
+        parts = []
+        for rows in (batch,) if in_factors else row_pieces(batch, self.n_items):
+            users, targets = rows[self.user_field], rows[self.item_field]
             negatives = [None if table is None else table[users] for table in tables]
-            found = rank_targets(factors, targets, negatives, k)
-        else:
-            pieces = row_pieces(batch, self.n_items)
-            found = [torch.cat([self._rank_rows(model, rows, tables, k) for rows in pieces])]
-        return torch.cat([users.unsqueeze(1), targets.unsqueeze(1), *found], dim=1).cpu()
-
-    def _rank_rows(self, model: Any, batch: Any, tables: Sequence[Tensor | None], k: int) -> Tensor:
-        """Return rank, number of candidates and top items by set, for a model that gives all scores at once."""
-        users, targets = batch[self.user_field], batch[self.item_field]
-        scores = item_scores(model, batch, self.n_items, self.item_field)
-        columns = []
-        for table in tables:
-            negatives = None if table is None else table[users]
-            columns.append(torch.stack(candidate_ranks(scores, targets, negatives), dim=1))
-            if k:
-                columns.append(top_items(scores, targets, negatives, k))
-        return torch.cat(columns, dim=1)
+            if in_factors:
+                scores: Scores = ScoreFactors(*model.score_factors(rows))
+            else:
+                scores = WholeScores(item_scores(model, rows, self.n_items, self.item_field))
+            found = rank_targets(scores, targets, negatives, k)
+            parts.append(torch.cat([users.unsqueeze(1), targets.unsqueeze(1), *found], dim=1))
+        return torch.cat(parts).cpu()
 
     def _table(self, name: str, device: torch.device) -> Tensor | None:
         """Negatives of a candidate set on the device, where they stay."""
@@ -153,15 +144,15 @@ class RankingEvaluator:
         return table
 
     def _n_top_items(self, name: str) -> int:
-        """How many top items `ranking.top_items` gives for a candidate set; 0 where no metric needs them."""
+        """How many top items `rank_targets` gives for a candidate set; 0 where no metric needs them."""
         table = self.negatives[name]
         n_candidates = self.n_items - 1 if table is None else table.size(1) + 1
         return min(self.metrics.max_k, n_candidates) if self.metrics.needs_items else 0
 
     def _check_candidates(self, dataset: SessionDataset) -> None:
-        """Refuse sets in which a target has no rival, or in which lists of ``topk`` items cannot be filled.
+        """Refuse sets in which a test target has no rival, or too few to fill a list of ``topk`` items.
 
-        A metric would then be won for nothing. The smallest set is looked for among the users of the test split.
+        A metric would then be won for nothing.
         """
         users, test_rows = dataset.samples["test"]
         if not len(users):

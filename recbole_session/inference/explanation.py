@@ -8,7 +8,7 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_session.errors import InputError
-from recbole_session.evaluator.ranking import item_scores
+from recbole_session.evaluator.scores import item_scores
 from recbole_session.inference.histories import Histories, Request, gather_histories
 from recbole_session.inference.recommender import Recommender
 from recbole_session.inference.top_items import best_items

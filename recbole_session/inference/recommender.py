@@ -14,7 +14,7 @@ from torch import Tensor
 from recbole_session.data.batches import lay_out_tokens, mask_token, prefix_batch, session_token, token_batch
 from recbole_session.data.loaders import evaluation_transform
 from recbole_session.errors import InputError
-from recbole_session.evaluator.ranking import item_scores
+from recbole_session.evaluator.scores import item_scores
 from recbole_session.inference.histories import Histories, History, Item, NewSession, Request, Time, gather_histories
 from recbole_session.inference.recommendation import Recommendation
 from recbole_session.inference.top_items import best_items

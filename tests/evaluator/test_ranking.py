@@ -4,10 +4,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from recbole_session.evaluator.ranking import candidate_ranks, top_items
+from recbole_session.evaluator.ranking import rank_targets
+from recbole_session.evaluator.scores import WholeScores
 
 NAN, INF = math.nan, math.inf
+
+
+def candidate_ranks(scores: Tensor, targets: Tensor, negatives: Tensor | None) -> tuple[Tensor, Tensor]:
+    (found,) = rank_targets(WholeScores(scores), targets, [negatives])
+    return found[:, 0], found[:, 1]
+
+
+def top_items(scores: Tensor, targets: Tensor, negatives: Tensor | None, k: int) -> Tensor:
+    (found,) = rank_targets(WholeScores(scores), targets, [negatives], k)
+    return found[:, 2:]
 
 
 @pytest.mark.parametrize(

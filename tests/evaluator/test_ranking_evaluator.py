@@ -12,7 +12,7 @@ from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import build_loaders
 from recbole_session.errors import InputError
-from recbole_session.evaluator import ranking, streaming
+from recbole_session.evaluator import scores
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator, SplitRanks
 from recbole_session.model.session_bert4rec import SessionBERT4Rec
 from tests.conftest import BuildConfig, Row, WriteDataset, random_rows
@@ -196,8 +196,8 @@ def test_a_model_is_asked_for_the_scores_that_fit(
     rows_at_once: int, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, pairs = bench.evaluate(FullSortModel(bench.scores)), bench.evaluate(PredictModel(bench.scores))
-    monkeypatch.setattr(ranking, "SCORES_BYTES", 4 * len(bench.items) * rows_at_once)
-    monkeypatch.setattr(ranking, "PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr(scores, "WHOLE_SCORES_BYTES", 4 * len(bench.items) * rows_at_once)
+    monkeypatch.setattr(scores, "PAIRS_AT_ONCE", 7)
     model = FullSortModel(bench.scores)
     pieces = bench.evaluate(model)
     sizes = [min(4, len(whole.users) - start) for start in range(0, len(whole.users), 4)]  # eval_batch_size is 4
@@ -230,7 +230,7 @@ def test_factors_of_the_scores_give_what_the_scores_give(
             return model.eval().full_sort_predict(batch)
 
     slow = bench.evaluate(Scores())
-    monkeypatch.setattr(streaming, "SCORES_BYTES", slice_bytes)
+    monkeypatch.setattr(scores, "SCORES_BYTES", slice_bytes)
     fast = bench.evaluate(model)
     assert torch.equal(fast.users, slow.users)
     assert fast.metrics == slow.metrics
