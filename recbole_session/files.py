@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,9 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
             raise InputError(f"{path} is a folder; name a file")
         if not path.parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.parent}; make it first")
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            if not _is_running(leftover.name.split(".")[-2]):
-                leftover.unlink(missing_ok=True)
+        _remove_leftovers(path)
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:  # "x" follows no symbolic link
             file.write(bytes(4096))  # fails here on a full disk
@@ -45,6 +44,41 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``folder`` to write to; it takes the name when the block ends well.
+
+    An older ``folder`` is removed first. What a power cut leaves may be short of bytes: keep checksums within.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        _remove_leftovers(folder)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left beside ``path``."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not _is_running(leftover.name.split(".")[-2]):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def _is_running(process: str) -> bool:

@@ -6,14 +6,20 @@ import csv
 from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from recbole_session.errors import InputError, shown
 
 FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
 LATEST_SECOND = 10**11  # the year 5138; what lies beyond counts milliseconds
+ROWS_AT_ONCE = 1 << 18  # of a file that is read
+
+Arrays = dict[str, NDArray[Any]]
+Tokens = dict[str, list[str]]
 
 
 def read_header(path: Path, separator: str, encoding: str) -> dict[str, str]:
@@ -49,40 +55,101 @@ def read_header(path: Path, separator: str, encoding: str) -> dict[str, str]:
 def read_columns(
     path: Path, fields: dict[str, str], wanted: Collection[str], separator: str, encoding: str
 ) -> pd.DataFrame:
-    """Columns ``wanted`` of an atomic file: tokens as text, floats as float64 (exact for integers to 2**53).
+    """Columns ``wanted`` of an atomic file: tokens as categories, floats as float64 (exact for integers to 2**53).
 
     Raises
     ------
     InputError
         If a row has more or fewer columns than the header, or a float is not a number; with its line.
     """
+    arrays, tokens = parse_columns(path, fields, wanted, separator, encoding)
+    return frame_of(arrays, tokens)
+
+
+def frame_of(arrays: Arrays, tokens: Tokens) -> pd.DataFrame:
+    """Table of the columns that `parse_columns` returns; a column of codes without ``tokens`` names only numbers."""
+    columns = {
+        name: array if array.dtype == np.float64 else _categories(array, tokens.get(name))
+        for name, array in arrays.items()
+    }
+    return pd.DataFrame(columns, copy=False)
+
+
+def _categories(codes: NDArray[Any], tokens: list[str] | None) -> pd.Categorical:
+    names = pd.RangeIndex(int(codes.max(initial=-1)) + 1) if tokens is None else pd.Index(tokens, dtype=object)
+    return pd.Categorical.from_codes(codes, categories=names, validate=False)
+
+
+def parse_columns(
+    path: Path, fields: dict[str, str], wanted: Collection[str], separator: str, encoding: str
+) -> tuple[Arrays, Tokens]:
+    """Read columns ``wanted`` some rows at a time, in memory that grows with the result alone.
+
+    Returns
+    -------
+    arrays : dict
+        By name: float64 ``[N]``, or the tokens of a column as codes, int32 ``[N]``, in the order in which they first
+        appear, -1 where there is none.
+    tokens : dict
+        By name of a column of codes: its tokens in that order.
+
+    Raises
+    ------
+    InputError
+        See `read_columns`.
+    """
     check_rows(path, len(fields), separator, encoding)
     columns = [name for name in fields if name in wanted]
     floats = [name for name in columns if fields[name] == "float"]
 
-    def parse(columns: list[str], floats: Collection[str]) -> pd.DataFrame:
-        kinds = {name: "float64" if name in floats else "str" for name in columns}
+    def parse(as_numbers: Collection[str]) -> tuple[Arrays, Tokens]:
+        codes_of: dict[str, dict[str, int]] = {name: {} for name in columns if name not in floats}
+        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in columns}
+        line = 2
         # An id may be spelled "NA" or "null"; only nothing at all is missing. Quotes are part of an id.
-        return pd.read_csv(
+        with pd.read_csv(
             path, sep=separator, encoding=encoding, header=None, skiprows=1, names=list(fields), index_col=False,
-            usecols=columns, dtype=kinds, keep_default_na=False, na_values=[""], quoting=csv.QUOTE_NONE,
-        )[columns]  # fmt: skip
+            usecols=columns, dtype={name: "float64" if name in as_numbers else object for name in columns},
+            keep_default_na=False, na_values=[""], quoting=csv.QUOTE_NONE, low_memory=False, chunksize=ROWS_AT_ONCE,
+        ) as chunks:  # fmt: skip
+            for chunk in chunks:
+                for name in columns:
+                    values = chunk[name]
+                    if name in codes_of:
+                        parts[name].append(_codes(values, codes_of[name]))
+                    else:
+                        parts[name].append((values if as_numbers else _numbers(path, values, line)).to_numpy())
+                line += len(chunk)
+        arrays = {name: np.concatenate([np.empty(0, kind), *parts.pop(name)]) for name, kind in
+                  ((name, np.int32 if name in codes_of else np.float64) for name in columns)}  # fmt: skip
+        return arrays, {name: list(known) for name, known in codes_of.items()}
 
     try:
-        return parse(columns, floats)
+        return parse(floats)
     except ValueError as error:
-        texts = parse(columns, ())
-        for name in floats:
-            numbers = pd.to_numeric(texts[name], errors="coerce")
-            is_endless = texts[name].str.fullmatch(r"[+-]?[0-9]{309,}", na=False)
-            numbers[is_endless] = np.inf  # as pandas 3 reads them; pandas 2 refuses them
-            is_bad = (numbers.isna() & texts[name].notna()).to_numpy()
-            if is_bad.any():
-                row = int(is_bad.argmax())
-                found = shown(texts[name].iloc[row])
-                raise InputError(f"{path}, line {row + 2}: {name} is {found}; it must be a number") from error
-            texts[name] = numbers
-        return texts
+        if isinstance(error, InputError):
+            raise
+        return parse(())  # which finds the line
+
+
+def _codes(values: pd.Series, known: dict[str, int]) -> NDArray[np.int32]:
+    """Codes of tokens, -1 for a missing one; ``known`` takes the new ones."""
+    codes, seen = pd.factorize(values)
+    numbers = [known.setdefault(token, len(known)) for token in seen.tolist()]
+    return np.array([*numbers, -1], dtype=np.int32)[codes]
+
+
+def _numbers(path: Path, texts: pd.Series, first_line: int) -> pd.Series:
+    """Numbers of a column's texts, or an `InputError` that names the line of what is not one."""
+    numbers = pd.to_numeric(texts, errors="coerce").astype("float64")
+    is_endless = texts.str.fullmatch(r"[+-]?[0-9]{309,}", na=False).astype(bool)
+    numbers[is_endless] = np.inf  # as pandas 3 reads them; pandas 2 refuses them
+    is_bad = (numbers.isna() & texts.notna()).to_numpy()
+    if is_bad.any():
+        row = int(is_bad.argmax())
+        found = shown(texts.iloc[row])
+        raise InputError(f"{path}, line {row + first_line}: {texts.name} is {found}; it must be a number")
+    return numbers
 
 
 def check_rows(path: Path, n_columns: int, separator: str, encoding: str) -> None:

@@ -15,7 +15,7 @@ from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
 from recbole_session.config.rule_kinds import INTERVAL, TOKENS
-from recbole_session.data.atomic import check_times, read_columns, read_header
+from recbole_session.data.atomic import check_times, frame_of, read_header
 from recbole_session.data.batches import lay_out_tokens, mask_token, prefix_batch, session_token, token_batch
 from recbole_session.data.sequences import UserSequences, build_user_sequences
 from recbole_session.data.splits import (
@@ -26,6 +26,7 @@ from recbole_session.data.splits import (
     split_samples,
     users_without_history,
 )
+from recbole_session.data.stored import load_columns
 from recbole_session.errors import InputError, nearest, shown
 
 
@@ -47,13 +48,15 @@ class SessionDataset(SequentialDataset):
     sequences : UserSequences
         After `build`: every row of every user.
     samples : dict
-        After `build`: targets of every split, see `splits.split_samples`; each split's view holds its own.
+        After `build`: samples of every split's view. Targets, see `splits.split_samples`; for training in the
+        ``"tokens"`` layout a row per user, see `splits.last_training_rows`.
     valid_from : Tensor
         After `build`: first row of every user that is not for training, int64 ``[U]``.
     tokens : UserSequences
-        After `build`: what batches of session-aware models are cut from, on `batch_device`.
+        After `build`, in the ``"tokens"`` layout: what batches are cut from, on `batch_device`.
     """
 
+    inter_feat: Any
     sequences: UserSequences
     tokens: UserSequences
     samples: dict[str, Samples]
@@ -96,9 +99,12 @@ class SessionDataset(SequentialDataset):
             self.field2seqlen[name] = 1
             if fields[name] == "float":
                 self.field2bucketnum[name] = 2
-        frame = read_columns(path, fields, wanted, separator, encoding)
+        # What a session is called decides nothing but where the next one starts.
+        is_named = {*wanted} - {self.config["SESSION_ID_FIELD"]} | {*(self.config["val_interval"] or ())}
+        frame = frame_of(*load_columns(path, fields, wanted, is_named, separator, encoding))
         if source == FeatureSource.INTERACTION:
             check_times(path, self.time_field, frame[self.time_field])
+            self._rows_read = len(frame)
         return frame
 
     def _interaction_columns(self, path: Path, fields: dict[str, str], load_col: set[str] | None) -> set[str]:
@@ -129,6 +135,23 @@ class SessionDataset(SequentialDataset):
             return set(), None
         return super()._get_load_and_unload_col(source)
 
+    def _filter_by_inter_num(self) -> None:
+        """Drop users and items with too few or too many rows until none is left; RecBole counts row by row."""
+        if self.user_feat is not None or self.item_feat is not None:
+            super()._filter_by_inter_num()
+            return
+        fields = {self.uid_field: "user_inter_num_interval", self.iid_field: "item_inter_num_interval"}
+        intervals = {field: self._parse_intervals_str(self.config[key]) for field, key in fields.items()}
+        while True:
+            is_kept = np.ones(len(self.inter_feat), dtype=bool)
+            for field, interval in intervals.items():
+                if interval is not None:
+                    codes = self.inter_feat[field].array.codes
+                    is_kept &= self._within_intervals(np.bincount(codes), interval)[codes]
+            if is_kept.all():
+                return
+            self.inter_feat = self.inter_feat[is_kept]
+
     def _reset_index(self) -> None:
         """Renumber the rows that the filters left; to leave none is a mistake in the keys or the file."""
         if self.inter_feat.empty:
@@ -138,13 +161,32 @@ class SessionDataset(SequentialDataset):
             )
         super()._reset_index()
 
+    def _remap(self, remap_list: list[tuple[pd.DataFrame, str, Any]]) -> None:
+        """Number tokens in the order in which they appear, as RecBole does; categories have the numbers already."""
+        columns = [feat[field].array for feat, field, _ in remap_list]
+        if len(columns) != 1 or not isinstance(columns[0], pd.Categorical):
+            for (feat, field, _), tokens in zip(remap_list, columns, strict=True):
+                feat[field] = tokens.astype(object)
+            super()._remap(remap_list)
+            return
+        feat, field, _ = remap_list[0]
+        codes, tokens = columns[0].codes, columns[0].categories
+        if len(feat) != self._rows_read or feat is not self.inter_feat or self.config["rm_dup_inter"] is not None:
+            codes, left = pd.factorize(columns[0])
+            tokens = left.categories[left.codes]
+        feat[field] = codes.astype(np.int32) + np.int32(1)  # 0 where there is none
+        if not isinstance(tokens, pd.RangeIndex):
+            self.field2id_token[field] = np.array(["[PAD]", *tokens], dtype=object)
+            self.field2token_id[field] = {token: number for number, token in enumerate(self.field2id_token[field])}
+
     def _fill_nan(self) -> None:
         """Fill missing values by assignment; RecBole's in-place fill is a no-op on pandas 3."""
         for feat_name in self.feat_name_list:
             feat = getattr(self, feat_name)
             for field in feat:
-                is_token = self.field2type[field] == FeatureType.TOKEN
-                feat[field] = feat[field].fillna(0 if is_token else feat[field].mean())
+                if feat[field].hasnans:
+                    is_token = self.field2type[field] == FeatureType.TOKEN
+                    feat[field] = feat[field].fillna(0 if is_token else feat[field].mean())
 
     def _normalize(self) -> None:
         """Normalise as RecBole does, all but the time."""
@@ -156,27 +198,26 @@ class SessionDataset(SequentialDataset):
 
     def build(self) -> list[SessionDataset]:
         """Order the rows, split them, and return the views ``[train, valid, test]``."""
-        frame = self.inter_feat
-        ids = {name: frame[name].to_numpy(dtype=np.int64) for name in (self.uid_field, self.iid_field)}
-        session_field = self.config["SESSION_ID_FIELD"]
-        has_sessions = session_field in frame
         self._aug_presets()
-        self.sequences = build_user_sequences(
-            users=ids[self.uid_field],
-            items=ids[self.iid_field],
-            times=np.floor(frame[self.time_field].to_numpy(dtype=np.float64)).astype(np.int64),
-            n_users=self.user_num,
-            session_ids=frame[session_field].to_numpy(dtype=np.int64) if has_sessions else None,
-            session_gap=self.config["session_gap"],
-        )
+        # The rows live on as sequences alone: of a hundred million of them, memory has no room for a second copy.
+        frame, self.inter_feat = self.inter_feat, self.inter_feat.iloc[:0]
+        session_field = self.config["SESSION_ID_FIELD"]
+        users, items, times = (frame.pop(name).to_numpy() for name in (self.uid_field, self.iid_field, self.time_field))
+        sessions = frame.pop(session_field).to_numpy() if session_field in frame else None
+        del frame
+        times = np.floor(times).astype(np.int64)
+        self.sequences = build_user_sequences(users, items, times, self.user_num, sessions, self.config["session_gap"])
+        del users, items, times, sessions
         self._prepare_tokens()
         for name in ("user_feat", "item_feat"):
             if getattr(self, name) is not None:
                 setattr(self, name, self._dataframe_to_interaction(getattr(self, name)))
         split = self.config["eval_args"]["split"]
         self.valid_from, test_from = split_bounds(self.sequences, split)
-        self.samples = split_samples(self.sequences, self.valid_from, test_from)
         trained = last_training_rows(self.sequences, self.valid_from)
+        by_user = {"train": trained} if self.batch_layout == "tokens" else {}
+        targets = [name for name in SPLITS if name not in by_user]
+        self.samples = {**by_user, **split_samples(self.sequences, self.valid_from, test_from, targets)}
         if len(trained[0]) == 0:
             raise InputError(
                 f"dataset {self.dataset_name!r} has no user with two interactions to train on under the split {split}"
@@ -188,8 +229,7 @@ class SessionDataset(SequentialDataset):
                 f"split {split}: {len(new):,} users ({names}, ...) begin after the training period; their first "
                 "interaction is not a target"
             )
-        samples = {**self.samples, **({"train": trained} if self.batch_layout == "tokens" else {})}
-        return [self._view(name, *samples[name]) for name in SPLITS]
+        return [self._view(name, *self.samples[name]) for name in SPLITS]
 
     @property
     def batch_layout(self) -> str:
@@ -207,6 +247,8 @@ class SessionDataset(SequentialDataset):
 
     def _prepare_tokens(self) -> None:
         """Lay out what session-aware models read: rows, with session tokens between them where ST is on."""
+        if self.batch_layout != "tokens":
+            return
         uses_tokens = "ST" in (self.config["session_features"] or ())
         token = session_token(self.item_num) if uses_tokens else None
         tokens, self.token_places = lay_out_tokens(self.sequences, token)
@@ -244,10 +286,11 @@ class SessionDataset(SequentialDataset):
 
     def training_items(self) -> Tensor:
         """Item of every training row of every user, int64 ``[N]``; after `build`."""
-        users, _ = last_training_rows(self.sequences, self.valid_from)
-        ends = torch.full((self.sequences.n_users,), -1).scatter(0, users, self.valid_from[users])
-        row = torch.arange(len(self.sequences.items))
-        return self.sequences.items[row < ends.repeat_interleave(self.sequences.lengths)]
+        n_rows = self.valid_from - self.sequences.offsets[:-1]
+        n_rows = n_rows.where(n_rows >= 2, 0)  # one row alone trains nothing
+        in_turns = torch.stack((n_rows, self.sequences.lengths - n_rows), dim=1).flatten()
+        is_trained = torch.tensor([True, False]).repeat(self.sequences.n_users).repeat_interleave(in_turns)
+        return self.sequences.items[is_trained]
 
     def __len__(self) -> int:
         """Return the number of samples of a view, or of rows before `build`."""

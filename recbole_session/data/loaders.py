@@ -6,28 +6,63 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from recbole.data.dataloader import AbstractDataLoader, TrainDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.transform import Equal, MaskItemSequence, construct_transform
 from recbole.sampler import RepeatableSampler
+from torch.utils.data import DataLoader, Sampler
 
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.splits import SPLITS
 from recbole_session.distributed import process_count, process_rank
 
 
-class TrainLoader(TrainDataLoader):
+class _Shuffled(Sampler[int]):
+    """Sample numbers in the order of torch's `RandomSampler`, which makes a list: 4 GB for a hundred million."""
+
+    def __init__(self, n_samples: int, generator: torch.Generator) -> None:
+        self.n_samples, self.generator = n_samples, generator
+
+    def __iter__(self) -> Iterator[int]:
+        for some in torch.randperm(self.n_samples, generator=self.generator).split(1 << 16):
+            yield from some.tolist()
+        # So does `RandomSampler`, for a remainder that is empty; what follows from the generator stays the same.
+        torch.randperm(self.n_samples, generator=self.generator)
+
+    def __len__(self) -> int:
+        return self.n_samples
+
+
+class _RangeLoader(DataLoader[Any]):
+    """Torch's loader as RecBole's loaders build it, but over a range in place of their list of sample numbers."""
+
+    _dataset: SessionDataset
+
+    def __init__(self, *_: Any, shuffle: bool, generator: Any = None, **options: Any) -> None:
+        numbers = range(len(self._dataset))
+        self.sample_size = len(numbers)
+        options["dataset"] = numbers
+        options["sampler"] = _Shuffled(len(numbers), generator) if shuffle else None
+        super().__init__(generator=generator, **options)
+
+
+class TrainLoader(TrainDataLoader, _RangeLoader):
     """RecBole's training batches, with everything random drawn in the process that trains.
 
     RecBole masks and draws negatives where a batch is collated: with ``worker`` > 0 in other processes, each with
     a random state of its own that no checkpoint reaches. Here workers only cut the batches.
     """
 
+    def _init_batch_size_and_step(self) -> None:
+        super()._init_batch_size_and_step()
+        self.sample_size = 0  # for the list that `_RangeLoader` does without
+
     def collate_fn(self, index: list[int]) -> Interaction:
         """Cut one batch."""
         return self._dataset[np.array(index)]
 
-    def __iter__(self) -> Iterator[Interaction]:
+    def __iter__(self) -> Any:
         """Mask, or add negatives to, every batch in order."""
         for batch in super().__iter__():
             yield self._neg_sampling(self.transform(self._dataset, batch))

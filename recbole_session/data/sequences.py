@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,18 +51,18 @@ class UserSequences:
     def starts_session(self) -> Tensor:
         """Bool ``[N]``, True on the first row of every session."""
         starts = torch.ones(len(self.items), dtype=torch.bool)
-        starts[1:] = self.sessions.diff() != 0
+        starts[1:] = self.sessions[1:] != self.sessions[:-1]
         first_rows = self.offsets[:-1][self.lengths > 0]
         starts[first_rows] = True
         return starts
 
 
 def build_user_sequences(
-    users: NDArray[np.int64],
-    items: NDArray[np.int64],
+    users: NDArray[Any],
+    items: NDArray[Any],
     times: NDArray[np.int64],
     n_users: int,
-    session_ids: NDArray[np.int64] | None = None,
+    session_ids: NDArray[Any] | None = None,
     session_gap: int = 86_400,
 ) -> UserSequences:
     """Sort rows by (user, time, place in the file) and number the sessions.
@@ -69,29 +70,37 @@ def build_user_sequences(
     Parameters
     ----------
     users, items : ndarray
-        int64 ``[N]``, RecBole's internal ids.
+        Integers ``[N]``, RecBole's internal ids.
     times : ndarray
         int64 ``[N]``, seconds, Unix UTC.
     n_users : int
         Number of users, padding included.
     session_ids : ndarray, optional
-        int64 ``[N]``; a new session starts where the id differs from that of the user's row before. Without
+        Integers ``[N]``; a new session starts where the id differs from that of the user's row before. Without
         it, where the gap to that row is greater than ``session_gap`` seconds.
     session_gap : int
         Seconds.
     """
-    order = np.lexsort((times, users))  # stable: rows of one user and time stay in the order of the file
-    users, items, times = users[order], items[order], times[order]
+    if not _is_in_order(users, times):
+        order = np.lexsort((times, users))  # stable: rows of one user and time stay in the order of the file
+        users, items, times = users[order], items[order], times[order]
+        session_ids = None if session_ids is None else session_ids[order]
+        del order
     starts = np.ones(len(users), dtype=bool)
-    opens = np.diff(times) > session_gap if session_ids is None else np.diff(session_ids[order]) != 0
-    starts[1:] = opens | (np.diff(users) != 0)
+    starts[1:] = np.diff(times) > session_gap if session_ids is None else session_ids[1:] != session_ids[:-1]
+    starts[1:] |= users[1:] != users[:-1]
     offsets = np.searchsorted(users, np.arange(n_users + 1))
     return UserSequences(
-        items=torch.from_numpy(items),
+        items=torch.from_numpy(items.astype(np.int64)),
         sessions=torch.from_numpy(np.cumsum(starts)),
         times=torch.from_numpy(times),
         offsets=torch.from_numpy(offsets),
     )
+
+
+def _is_in_order(users: NDArray[Any], times: NDArray[np.int64]) -> bool:
+    """Whether rows are ordered by user and time already, as `convert` writes them."""
+    return bool(np.all((users[1:] > users[:-1]) | ((users[1:] == users[:-1]) & (times[1:] >= times[:-1]))))
 
 
 def insert_session_tokens(sequences: UserSequences, token: int) -> tuple[UserSequences, Tensor]:
@@ -104,18 +113,23 @@ def insert_session_tokens(sequences: UserSequences, token: int) -> tuple[UserSeq
     places : Tensor
         int64 ``[N]``, where each row of the input went.
     """
-    starts = sequences.starts_session()
-    places = torch.arange(len(starts)) + starts.cumsum(0)
-    source = torch.arange(len(starts)).repeat_interleave(starts.long() + 1)  # the first row of a session twice
-    items = torch.full_like(source, token)
-    items[places] = sequences.items
-    sessions_before = torch.cat((torch.zeros(1, dtype=torch.int64), starts.cumsum(0)))
+    first_rows = sequences.starts_session().nonzero()[:, 0]  # [S]
+    n_rows, n_sessions = len(sequences.items), len(first_rows)
+    places = torch.arange(n_rows)
+    places += torch.arange(1, n_sessions + 1).repeat_interleave(first_rows.diff(append=torch.tensor([n_rows])))
+
+    def spread(values: Tensor, at_starts: Tensor | int) -> Tensor:
+        spread = values.new_empty(n_rows + n_sessions)
+        spread[places] = values
+        spread[places[first_rows] - 1] = at_starts
+        return spread
+
     return (
         UserSequences(
-            items=items,
-            sessions=sequences.sessions[source],
-            times=sequences.times[source],
-            offsets=sequences.offsets + sessions_before[sequences.offsets],
+            items=spread(sequences.items, token),
+            sessions=spread(sequences.sessions, sequences.sessions[first_rows]),
+            times=spread(sequences.times, sequences.times[first_rows]),
+            offsets=sequences.offsets + torch.searchsorted(first_rows, sequences.offsets),
         ),
         places,
     )

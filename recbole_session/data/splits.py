@@ -17,7 +17,7 @@ two rows (``SS``: one session) none for testing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -57,15 +57,16 @@ def split_bounds(sequences: UserSequences, split: Mapping[str, Any]) -> tuple[Te
         )
         return valid_from, test_from
     # Rows that open the last unit and the last but one; the units are rows or sessions.
-    opens = sequences.starts_session() if "SS" in split else torch.ones(len(sequences.items), dtype=torch.bool)
-    opening_rows = opens.nonzero()[:, 0]
-    opened = torch.cat((torch.zeros(1, dtype=torch.int64), opens.long().cumsum(0)))
-    n_units = opened[ends] - opened[begins]  # [U]
-    last, last_but_one = (
-        opening_rows[(opened[ends] - back).clamp(0, max(len(opening_rows) - 1, 0))] if len(opening_rows) else ends
-        for back in (1, 2)
-    )
-    fewest = 2 if "SS" in split else 3
+    if "SS" in split:
+        opening_rows = sequences.starts_session().nonzero()[:, 0]
+        opened = torch.searchsorted(opening_rows, sequences.offsets)  # [U + 1], sessions before each user
+        n_units, highest = opened.diff(), max(len(opening_rows) - 1, 0)
+        last, last_but_one = (
+            opening_rows[(opened[1:] - back).clamp(0, highest)] if len(opening_rows) else ends for back in (1, 2)
+        )
+        fewest = 2
+    else:
+        n_units, last, last_but_one, fewest = sequences.lengths, ends - 1, ends - 2, 3
     test_from = torch.where(n_units >= fewest, last, ends)
     return torch.where(n_units >= fewest + 1, last_but_one, test_from), test_from
 
@@ -77,20 +78,23 @@ def moments_of_shares(times: Tensor, shares: list[float]) -> list[int]:
     return [int(ordered[min(place, len(times) - 1)]) for place in places]
 
 
-def split_samples(sequences: UserSequences, valid_from: Tensor, test_from: Tensor) -> dict[str, Samples]:
-    """Samples ``(users, ends)`` of every split; ``ends`` is the row of the target, int64 ``[S]`` both.
+def split_samples(
+    sequences: UserSequences, valid_from: Tensor, test_from: Tensor, names: Iterable[str] = SPLITS
+) -> dict[str, Samples]:
+    """Samples ``(users, ends)`` of the splits ``names``; ``ends`` is the row of the target, int64 ``[S]`` both.
 
     They are ordered by user and time. The history of a sample is the user's rows before ``ends``.
     """
     begins, ends = sequences.offsets[:-1], sequences.offsets[1:]
     bounds = {"train": (begins, valid_from), "valid": (valid_from, test_from), "test": (test_from, ends)}
     samples = {}
-    for name, (first, stop) in bounds.items():
+    for name in names:
+        first, stop = bounds[name]
         first = torch.maximum(first, begins + 1)  # what has no history is not a target
         counts = (stop - first).clamp(min=0)
-        users = torch.arange(sequences.n_users).repeat_interleave(counts)
-        place = torch.arange(len(users)) - (counts.cumsum(0) - counts)[users]
-        samples[name] = (users, first[users] + place)
+        rows = (first - (counts.cumsum(0) - counts)).repeat_interleave(counts)
+        rows += torch.arange(len(rows))
+        samples[name] = (torch.arange(sequences.n_users).repeat_interleave(counts), rows)
     return samples
 
 

@@ -6,18 +6,22 @@ and serve every model, split, epoch and batch size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from recbole_session.data.sequences import UserSequences
 from recbole_session.errors import InputError
 
 Ints = NDArray[np.int64]
-LARGEST = 10**9  # negatives of all users: 8 GB
+LARGEST = 10**9  # negatives of all users: 4 GB
+ROWS_AT_ONCE = 1 << 20  # about, of users whose negatives are found together
 
 
 def build_negatives(
@@ -28,7 +32,7 @@ def build_negatives(
     seed: int,
     user_ids: Mapping[str, int],
     item_ids: Mapping[str, int],
-) -> dict[str, Ints | None]:
+) -> dict[str, NDArray[Any] | None]:
     """Negatives of every candidate set that ``eval_candidates`` names.
 
     Parameters
@@ -48,65 +52,96 @@ def build_negatives(
     Returns
     -------
     dict
-        By name of the set (the stem of a file): int64 ``[U, K]`` with 0 where a user has fewer than ``K``,
+        By name of the set (the stem of a file): int32 ``[U, K]`` with 0 where a user has fewer than ``K``,
         or None for ``all``.
     """
-    history = item_history(sequences, n_items)
     num_negatives = min(num_negatives, n_items - 1)
     if num_negatives * sequences.n_users > LARGEST:
         raise InputError(
             f"num_negatives is {num_negatives:,} for {sequences.n_users:,} users; allowed: at most "
             f"{LARGEST // sequences.n_users:,}, or eval_candidates=[all]"
         )
-    negatives: dict[str, Ints | None] = {}
+    negatives: dict[str, NDArray[Any] | None] = {}
     for entry in entries:
         if entry == "all":
             negatives[entry] = None
-        elif entry == "random":
-            negatives[entry] = random_negatives(history, n_items, num_negatives, seed)
-        elif entry == "popular":
-            negatives[entry] = popular_negatives(history, sequences.items.numpy(), n_items, num_negatives)
+        elif entry in ("random", "popular"):
+            negatives[entry] = np.empty((sequences.n_users, num_negatives), dtype=np.int32)
         else:
             negatives[Path(entry).stem] = read_negatives(Path(entry), sequences.n_users, user_ids, item_ids)
+    order = by_popularity(sequences.items.numpy(), n_items)
+
+    def fill(users: range) -> None:
+        history, rows = item_history(sequences, n_items, users), slice(users.start, users.stop)
+        if (table := negatives.get("random")) is not None:
+            place = (users.start, sequences.n_users)
+            table[rows] = random_negatives(history, n_items, num_negatives, seed, place)
+        if (table := negatives.get("popular")) is not None:
+            table[rows] = popular_negatives(history, order, num_negatives)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # numpy lets go of the interpreter
+        list(pool.map(fill, _users_at_once(sequences, num_negatives)))
     return negatives
 
 
-def item_history(sequences: UserSequences, n_items: int) -> tuple[Ints, Ints]:
-    """Distinct items of every user: ``(offsets [U + 1], items [H])``, int64 both.
+def _users_at_once(sequences: UserSequences, num_negatives: int) -> Iterator[range]:
+    """Ranges of users with about `ROWS_AT_ONCE` rows or negatives each, or of single users."""
+    sizes = (sequences.lengths + num_negatives).cumsum(0).numpy()
+    first = 0
+    while first < len(sizes):
+        before = sizes[first - 1] if first else 0
+        stop = max(first + 1, int(np.searchsorted(sizes, before + ROWS_AT_ONCE, side="right")))
+        yield range(first, stop)
+        first = stop
 
-    The items of user ``u`` are ``items[offsets[u]:offsets[u + 1]]``, ascending.
+
+def item_history(sequences: UserSequences, n_items: int, chosen: range | None = None) -> tuple[Ints, Ints]:
+    """Distinct items of the users in ``chosen``, or of all: ``(offsets [U + 1], items [H])``, int64 both.
+
+    The items of the ``u``-th user are ``items[offsets[u]:offsets[u + 1]]``, ascending.
     """
-    users = np.repeat(np.arange(sequences.n_users), sequences.lengths.numpy())
-    pairs = np.unique(users * n_items + sequences.items.numpy())
-    return np.searchsorted(pairs, np.arange(sequences.n_users + 1) * n_items), pairs % n_items
+    chosen = range(sequences.n_users) if chosen is None else chosen
+    offsets = sequences.offsets[chosen.start : chosen.stop + 1].numpy()
+    users = np.repeat(np.arange(len(chosen)), np.diff(offsets))
+    pairs = np.sort(users * n_items + sequences.items[offsets[0] : offsets[-1]].numpy())
+    pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # np.unique of numpy 2.4 takes fifty times as long
+    return np.searchsorted(pairs, np.arange(len(chosen) + 1) * n_items), pairs % n_items
 
 
-def random_negatives(history: tuple[Ints, Ints], n_items: int, num_negatives: int, seed: int) -> Ints:
+def random_negatives(
+    history: tuple[Ints, Ints], n_items: int, num_negatives: int, seed: int, place: tuple[int, int] | None = None
+) -> Ints:
     """Uniform negatives outside the user's history, none twice: int64 ``[U, num_negatives]``, 0 for none left.
 
     Floyd's algorithm draws the subset for all users at once (Bentley and Floyd, "A sample of brilliance",
-    CACM 30(9), 1987).
+    CACM 30(9), 1987). ``place`` is the number of the first user and that of all users: some of them get what they
+    would get among all, as the generator steps over what is drawn for the others.
     """
-    generator = np.random.default_rng(seed)
+    bits = np.random.PCG64(seed)  # of `default_rng`
+    generator = np.random.Generator(bits)
     outside = (n_items - 1) - np.diff(history[0])  # [U] items a user never met
     n_users = len(outside)
-    places = np.full((n_users, num_negatives), -1, dtype=np.int64)
+    first, n_all_users = (0, n_users) if place is None else place
+    bits.advance(first)
+    places = np.full((num_negatives, n_users), -1, dtype=np.int64)
     for column in range(num_negatives):
         highest = outside - num_negatives + column  # last place that may be drawn in this round
         # A catalogue with too few items: the first rounds are void and the rest takes every place.
         drawn = np.floor(generator.random(n_users) * (highest + 1)).astype(np.int64)
-        taken = (places[:, :column] == drawn[:, None]).any(axis=1)
-        places[:, column] = np.where(highest < 0, -1, np.where(taken, highest, drawn))
-    return _items_outside(history, places, order=np.arange(1, n_items))
+        bits.advance(n_all_users - n_users)  # a number each
+        taken = (places[:column] == drawn).any(axis=0)
+        places[column] = np.where(highest < 0, -1, np.where(taken, highest, drawn))
+    return _items_outside(history, places.T, order=np.arange(1, n_items))
 
 
-def popular_negatives(history: tuple[Ints, Ints], items: Ints, n_items: int, num_negatives: int) -> Ints:
-    """Return the most popular items outside the user's history, most popular first; shape as `random_negatives`.
+def by_popularity(items: Ints, n_items: int) -> Ints:
+    """All items by the number of their rows in ``items``, most first; ties go to the smaller id."""
+    return np.argsort(-np.bincount(items, minlength=n_items)[1:], kind="stable") + 1
 
-    Popularity is counted over ``items``, all rows of the dataset; ties go to the smaller internal id.
-    """
-    counts = np.bincount(items, minlength=n_items)[1:]
-    order = np.argsort(-counts, kind="stable") + 1
+
+def popular_negatives(history: tuple[Ints, Ints], order: Ints, num_negatives: int) -> Ints:
+    """Return the first items of ``order`` outside the user's history; shape as `random_negatives`."""
+    n_items = len(order) + 1
     outside = (n_items - 1) - np.diff(history[0])
     places = np.broadcast_to(np.arange(num_negatives), (len(outside), num_negatives))
     return _items_outside(history, np.where(places < outside[:, None], places, -1), order)

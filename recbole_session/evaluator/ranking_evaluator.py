@@ -18,6 +18,8 @@ from recbole_session.evaluator.metrics import RankMetrics
 from recbole_session.evaluator.ranking import Scores, rank_targets
 from recbole_session.evaluator.scores import ScoreFactors, WholeScores, has_score_factors, item_scores, row_pieces
 
+USERS_AT_ONCE = 1 << 16  # whose negatives are checked
+
 
 @dataclass(frozen=True)
 class SplitRanks:
@@ -61,7 +63,7 @@ class RankingEvaluator:
     Attributes
     ----------
     negatives : dict
-        By candidate set: int64 ``[U, K]`` or None, see `candidates.build_negatives`.
+        By candidate set: int32 or int64 ``[U, K]`` or None, see `candidates.build_negatives`.
     """
 
     def __init__(self, config: Any, dataset: SessionDataset) -> None:
@@ -127,7 +129,7 @@ class RankingEvaluator:
         parts = []
         for rows in (batch,) if in_factors else row_pieces(batch, self.n_items):
             users, targets = rows[self.user_field], rows[self.item_field]
-            negatives = [None if table is None else table[users] for table in tables]
+            negatives = [None if table is None else table[users].long() for table in tables]
             if in_factors:
                 scores: Scores = ScoreFactors(*model.score_factors(rows))
             else:
@@ -157,13 +159,13 @@ class RankingEvaluator:
         users, test_rows = dataset.samples["test"]
         if not len(users):
             return
-        targets = dataset.sequences.items[test_rows].unsqueeze(1)
         for name, table in self.negatives.items():
-            if table is None:
-                smallest = self.n_items - 1
-            else:
-                negatives = table[users]
-                smallest = int(((negatives != 0) & (negatives != targets)).sum(1).min()) + 1
+            smallest = self.n_items - 1
+            if table is not None:
+                smallest = 1 + min(
+                    int(((table[some] != 0) & (table[some] != dataset.sequences.items[rows].unsqueeze(1))).sum(1).min())
+                    for some, rows in zip(users.split(USERS_AT_ONCE), test_rows.split(USERS_AT_ONCE), strict=True)
+                )
             if smallest < 2:
                 raise InputError(
                     f"candidate set {name!r} has no negative for at least one user; leave it out or add some"

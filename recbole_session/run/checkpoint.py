@@ -185,7 +185,7 @@ def dataset_checksum(dataset: Any) -> str:
     digest = hashlib.sha256()
     rows = dataset.sequences
     for array in (rows.offsets, rows.items, rows.times, rows.sessions):
-        digest.update(array.numpy().tobytes())
+        digest.update(array.numpy())
     for field in (dataset.uid_field, dataset.iid_field):
         digest.update("\0".join(map(str, dataset.field2id_token[field])).encode())
     return digest.hexdigest()

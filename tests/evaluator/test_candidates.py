@@ -8,16 +8,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from recbole_session.data.sequences import UserSequences
 from recbole_session.errors import InputError
+from recbole_session.evaluator import candidates
 from recbole_session.evaluator.candidates import (
     build_negatives,
+    by_popularity,
     item_history,
     popular_negatives,
     random_negatives,
     read_negatives,
 )
+from tests.memory import peak_growth
 
 USERS = {"[PAD]": 0, "ann": 1, "bob": 2, "NA": 3}
 ITEMS = {"[PAD]": 0, "x": 1, "y": 2, "z": 3, "null": 4}
@@ -33,6 +37,11 @@ def sequences_of(rows_of_users: Sequence[Sequence[int]]) -> UserSequences:
         times=torch.arange(len(items)),
         offsets=torch.tensor(offsets),
     )
+
+
+def popular(sequences: UserSequences, n_items: int, number: int) -> NDArray[np.int64]:
+    order = by_popularity(sequences.items.numpy(), n_items)
+    return popular_negatives(item_history(sequences, n_items), order, number)
 
 
 @st.composite
@@ -83,7 +92,7 @@ def test_popular_negatives_are_the_most_popular_outside_and_ties_go_to_the_small
 ) -> None:
     rows_of_users, n_items, number = catalogue
     sequences = sequences_of(rows_of_users)
-    table = popular_negatives(item_history(sequences, n_items), sequences.items.numpy(), n_items, number)
+    table = popular(sequences, n_items, number)
     for user, row in enumerate(table.tolist()):
         expected = most_popular(rows_of_users, n_items, user, number)
         assert row == expected + [0] * (number - len(expected))
@@ -92,7 +101,7 @@ def test_popular_negatives_are_the_most_popular_outside_and_ties_go_to_the_small
 def test_popularity_counts_rows_and_not_users() -> None:
     # Item 3 has three rows of one user, item 1 two rows of two users, item 2 one row.
     sequences = sequences_of([[], [3, 3, 3], [1], [1, 2], [4]])
-    table = popular_negatives(item_history(sequences, 5), sequences.items.numpy(), 5, 3)
+    table = popular(sequences, 5, 3)
     assert table[4].tolist() == [3, 1, 2]
     assert table[0].tolist() == [3, 1, 2]
     assert table[1].tolist() == [1, 2, 4]
@@ -158,6 +167,56 @@ def test_users_without_rows_have_the_whole_catalogue_wherever_they_stand() -> No
         {1, 2, 3}, {0, 2, 3}, {1, 2, 3}, {0, 1, 3}, {1, 2, 3}, {1, 2, 3},
     ]  # fmt: skip
     assert sets["popular"].tolist() == [[2, 1, 3], [2, 3, 0], [2, 1, 3], [1, 3, 0], [2, 1, 3], [2, 1, 3]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(catalogues(), st.integers(0, 2**40), st.integers(1, 40))
+def test_users_in_pieces_get_what_all_users_get_at_once(
+    catalogue: tuple[list[list[int]], int, int], seed: int, rows_at_once: int
+) -> None:
+    """A negative is the same however many users are drawn for together."""
+    rows_of_users, n_items, number = catalogue
+    sequences, entries = sequences_of(rows_of_users), ["random", "popular"]
+    number = min(number, n_items - 1)
+    history = item_history(sequences, n_items)
+    whole = {"random": random_negatives(history, n_items, number, seed), "popular": popular(sequences, n_items, number)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "ROWS_AT_ONCE", rows_at_once)
+        pieces = build_negatives(entries, sequences, n_items, number, seed, {}, {})
+    for name, table in pieces.items():
+        assert table is not None
+        assert table.tolist() == whole[name].tolist()
+
+
+def test_the_numbers_of_the_first_version_are_drawn() -> None:
+    """Worked out by Floyd's algorithm for one user after the other, on the numbers that all users draw together."""
+    seed, n_items, number, histories = 11, 30, 6, [[], [3, 7], [1, 2, 29], []]
+    drawn = np.random.default_rng(seed).random((number, len(histories)))
+    expected = []
+    for user, history in enumerate(histories):
+        left = [item for item in range(1, n_items) if item not in history]
+        places: list[int] = []
+        for column in range(number):
+            highest = len(left) - number + column
+            place = int(drawn[column, user] * (highest + 1))
+            places.append(highest if place in places else place)
+        expected.append([left[place] for place in places])
+    table = random_negatives(item_history(sequences_of(histories), n_items), n_items, number, seed)
+    assert table.tolist() == expected
+
+
+def test_negatives_take_memory_for_their_table_and_a_piece() -> None:
+    """For 100,000 users with 100 negatives: 38 MiB for each table; all at once would take over 500 MiB."""
+    before = """
+import numpy as np
+from recbole_session.data.sequences import build_user_sequences
+from recbole_session.evaluator.candidates import build_negatives
+users = np.repeat(np.arange(1, 100_001), 10)
+items = np.random.default_rng(0).integers(1, 20_000, len(users))
+sequences = build_user_sequences(users, items, np.arange(len(users)), 100_001)
+"""
+    measured = "build_negatives(['random', 'popular'], sequences, 20_000, 100, 1, {}, {})"
+    assert peak_growth(before, measured) < 250
 
 
 # ---- a user's own negatives
