@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None, program: str = "recbole-session") ->
     arguments, keys = parser.parse_known_args(argv)
     arguments.argv, arguments.keys = argv, keys
     if arguments.keys and not arguments.takes_keys:
-        parser.error(f"unrecognized arguments: {' '.join(arguments.keys)}")
+        parser.error(printable(f"unrecognized arguments: {' '.join(arguments.keys)}"))
     code, message = _run(arguments)
     if message and os.environ.get("RANK", "0") == "0":  # of several processes one is enough to say it
         print(printable(f"{program}: {message}"), file=sys.stderr)

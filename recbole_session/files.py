@@ -81,6 +81,17 @@ def _remove_leftovers(path: Path) -> None:
                 leftover.unlink(missing_ok=True)
 
 
+class _Checked(Exception):
+    """Leaves `replacing` before anything is replaced."""
+
+
+def check_writable(*paths: Path) -> None:
+    """Refuse paths that `replacing` could not write to, before the work whose results they take; see there."""
+    for path in paths:
+        with suppress(_Checked), replacing(path):
+            raise _Checked
+
+
 def _is_running(process: str) -> bool:
     """Whether a process with this number is alive; True where that cannot be known."""
     if os.name == "nt" or not process.isdigit():

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from recbole_session.errors import printable
+
 Rows = Sequence[Sequence[str]]
 
 
@@ -26,7 +28,7 @@ def live_table(columns: Sequence[str], rows: Callable[[], tuple[Rows, str]]) -> 
         Prints a line, above the table. Where standard output is not a terminal, it is all that is printed.
     """
     if not sys.stdout.isatty():
-        yield lambda line: print(line, flush=True)
+        yield lambda line: print(printable(line), flush=True)
         return
     from rich.console import Console, Group
     from rich.live import Live
@@ -42,7 +44,7 @@ def live_table(columns: Sequence[str], rows: Callable[[], tuple[Rows, str]]) -> 
 
     console = Console()
     with Live(get_renderable=draw, console=console, refresh_per_second=2, transient=True):
-        yield lambda line: console.print(Text(line), soft_wrap=True)
+        yield lambda line: console.print(Text(printable(line)), soft_wrap=True)
 
 
 def in_words(seconds: float) -> str:

@@ -1,12 +1,14 @@
 """Small datasets and configurations that every test file shares."""
 
 import os
+import resource
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from recbole_session.cli import main
 from recbole_session.compat import import_recbole_models
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.dataset import SessionDataset
@@ -76,6 +78,29 @@ def build_config(tmp_path: Path) -> BuildConfig:
         return SessionConfig(model, dataset, config_dict={**values, **keys})
 
     return build
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line with DATA_PATH in a temporary folder; return exit code, output, errors."""
+
+    def run(*argv: object) -> tuple[int, str, str]:
+        try:
+            code = main([*map(str, argv), "--data_path", str(tmp_path / "atomic_data")])
+        except SystemExit as leaving:  # argparse
+            code = leaving.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[int], None]]:
+    """Let every file end at a number of bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def random_rows(n_users: int = 12, n_items: int = 30, seed: int = 0, shortest: int = 4, longest: int = 15) -> list[Row]:

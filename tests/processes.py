@@ -4,8 +4,10 @@ import faulthandler
 import json
 import multiprocessing
 import os
+import random
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -17,6 +19,8 @@ from tests.conftest import TINY_MODEL
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["recbole_session.run.training", "tests.conftest"])  # imported once, forked often
+
+N_KILLS = int(os.environ.get("RECBOLE_SESSION_KILLS", "2"))  # 20 for a long test
 
 # What may differ between two runs of the same keys.
 CLOCKS = ("train_seconds", "eval_seconds", "run_folder")
@@ -45,22 +49,61 @@ def start(
 
 
 def _main(argv: list[str], errors: Path | None, environment: dict[str, str], first: Callable[[], None] | None) -> None:
+    os.environ.update(environment)
+    run_command(["train", *argv], errors, first, "run_recbole_session")
+
+
+def run_command(
+    argv: list[str],
+    log: Path | None = None,
+    first: Callable[[], None] | None = None,
+    program: str = "recbole-session",
+) -> None:
+    """Run ``recbole-session`` with ``argv`` in this process, which ends with it; ``log`` takes what it prints."""
     from recbole_session.cli import main
 
-    os.environ.update(environment)
+    torch.set_num_threads(1)
     if first is not None:
         first()
-    torch.set_num_threads(1)
-    with open(errors or os.devnull, "a", encoding="utf-8") as file:  # noqa: PTH123
-        os.dup2(file.fileno(), 2)
-        sys.stderr = file
+    with open(log or os.devnull, "a", encoding="utf-8") as file:  # noqa: PTH123
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+        sys.stdout = sys.stderr = file
         faulthandler.enable(file)  # a crash without a traceback leaves at least its stack
         try:
-            code = main(["train", *argv], "run_recbole_session")
+            code = main(argv, program)
         except BaseException:
             traceback.print_exc()
             code = 1
     os._exit(code)
+
+
+def kill_at_random(
+    make: Callable[[], BaseProcess], seconds: float, has_begun: Callable[[], bool] = lambda: True
+) -> None:
+    """Kill `N_KILLS` processes, one after the other, at random moments.
+
+    Parameters
+    ----------
+    make : callable
+        Starts a process.
+    seconds : float
+        How long one runs at most, after it has begun; halved whenever one ends before it is killed.
+    has_begun : callable
+        Whether the process that was started last has begun.
+    """
+    draw, n_killed = random.Random(0), 0
+    for _ in range(3 * N_KILLS):
+        process = make()
+        while process.is_alive() and not has_begun():
+            time.sleep(0.001)
+        process.join(draw.uniform(0.0, seconds))
+        n_killed += process.is_alive()
+        seconds /= 1 if process.is_alive() else 2
+        process.kill()
+        process.join()
+        if n_killed == N_KILLS:
+            return
 
 
 def arguments(model: str, keys: dict[str, object]) -> list[str]:

@@ -2,11 +2,13 @@
 
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
 from recbole_session.cli import SUBCOMMANDS, main
 from recbole_session.commands.examples import EXAMPLES
+from recbole_session.live import live_table
 
 
 def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -57,6 +59,17 @@ def test_a_mistyped_name_points_to_the_nearest(
     code, text = output(capsys, *arguments)
     assert code == 2
     assert words in text
+
+
+def test_escape_sequences_are_printed_as_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["report", str(tmp_path / "\x1b[2J")]) == 2
+    with pytest.raises(SystemExit):
+        main(["report", "x", "y", "--baseline=z", "--", "--\x1b[2J"])
+    with live_table((), lambda: ((), "")) as tell:
+        tell("\x1b[2J")
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).count("\\x1b[2J") == 3
+    assert "\x1b" not in captured.out + captured.err
 
 
 @pytest.mark.parametrize("equals", [True, False])

@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from recbole.data.interaction import Interaction
 
-from recbole_session.distributed import gather_rows, mean_over_processes, on_first_process
+from recbole_session.distributed import gather_rows, mean_over_processes, on_first_process, processes_of
+from recbole_session.errors import InputError
 from recbole_session.run.shared_loss import SharedLoss
 from recbole_session.run.trainer import SessionTrainer
 from recbole_session.run.training import run_session
@@ -153,6 +154,13 @@ def test_the_users_mistake_is_told_once(tmp_path: Path) -> None:
     assert texts[0].count("\n") == 1
     assert texts[1] == ""
     assert not (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("value", ["junk", "-1", "1e9", "9" * 30])
+def test_junk_in_the_environment_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", value)
+    with pytest.raises(InputError, match="the environment variable WORLD_SIZE is"), processes_of({}):
+        pass
 
 
 def test_alone_nothing_is_exchanged() -> None:

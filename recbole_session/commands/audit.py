@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_session.errors import printable
-
 HELP = "evaluate runs with the time and session of the next interaction told, inferred and withheld"
 
 
@@ -22,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Audit one run after the other and print a table for each."""
     from recbole_session.live import in_words, live_table
-    from recbole_session.run.audit import audit_run, read_audit
+    from recbole_session.run.audit import audit_run
+    from recbole_session.run.folder import CONTEXTS
+    from recbole_session.run.run import Run
 
     folders, start = arguments.run_folders, time.monotonic()
     ended: list[float] = []  # when, for each of the first folders
@@ -38,7 +38,10 @@ def run(arguments: argparse.Namespace) -> None:
     with live_table(("run", "audit"), describe) as tell:
         for folder in folders:
             audit_run(folder, arguments.data_path)
-            tell(printable(("\n" if ended else "") + format_audit(str(folder), read_audit(folder))))
+            run = Run(folder)
+            for context in CONTEXTS[1:]:
+                run.ranks(context)  # which checks what is printed
+            tell(("\n" if ended else "") + format_audit(str(folder), run.contexts))
             ended.append(time.monotonic() - start)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, printable
 
 if TYPE_CHECKING:
     from recbole_session.compare.plan import Plan
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     comparison = comparing.compare(prepared, arguments.workers, not arguments.no_context, command)
     written = write_report(comparison, prepared.folder, read_yaml_file(prepared.folder / "comparison.yaml"))
     for (name, seed), reason in comparison.failures.items():
-        print(f"FAILED: {name}, seed {seed}: {reason} (log: {prepared.folder / 'failures.log'})")
+        print(printable(f"FAILED: {name}, seed {seed}: {reason} (log: {prepared.folder / 'failures.log'})"))
     print(f"{prepared.folder}: {', '.join(sorted(path.name for path in written))}")
 
 

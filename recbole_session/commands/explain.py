@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recbole_session.commands.recommend import add_moment_arguments, add_run_arguments
 from recbole_session.errors import InputError
-from recbole_session.files import replacing
+from recbole_session.files import check_writable, replacing
 
 HELP = "show why a trained model recommends what it does to one user"
 
@@ -36,12 +36,13 @@ def run(arguments: argparse.Namespace) -> None:
     from recbole_session.run.run import Run
 
     path = arguments.output or arguments.run_folder / f"explain-{Path(arguments.user).name}.png"
-    if path.suffix != ".png" or not path.parent.is_dir():
-        raise InputError(f"output is {path}; it must end in .png and lie in a folder that exists")
+    if path.suffix != ".png":
+        raise InputError(f"output is {path}; it must end in .png")
     if arguments.k < 1:
         raise InputError(f"k is {arguments.k}; allowed: a whole number from 1, e.g. 10")
     if arguments.at == "test" and arguments.now is not None:
         raise InputError("--at=test takes the moment from the dataset; leave out --now")
+    check_writable(path, path.with_suffix(".md"))
     recommender = load(arguments.run_folder)
     dataset = Run(arguments.run_folder).dataset(arguments.data_path, may_differ=True)
     now = None if arguments.now is None else parse_time(arguments.now, "now")

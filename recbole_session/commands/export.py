@@ -19,9 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Export, check, and say what was written."""
-    from recbole_session.inference.export import export_onnx
+    from recbole_session.inference.export import check_output, export_onnx
     from recbole_session.inference.recommender import load
 
     path = arguments.output or arguments.run_folder / "model.onnx"
+    check_output(path)
     difference = export_onnx(load(arguments.run_folder), path)
     print(f"{path} and {path.with_suffix('.json')}: onnxruntime and torch differ by at most {difference:.1e}")

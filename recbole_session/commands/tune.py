@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace) -> None:
     except ImportError as error:
         raise InputError('tune needs optuna; install it with: pip install "recbole-session[tune]"') from error
     from recbole_session.config.values import parse_command_line
-    from recbole_session.tune import tuning
+    from recbole_session.files import check_writable
+    from recbole_session.tune import output, tuning
 
     for name in ("trials", "timeout"):
         value = getattr(arguments, name)
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     storage = arguments.storage or str(folder / "study.db")
     study = tuning.open_study(search, storage)
     folder.mkdir(parents=True, exist_ok=True)
+    check_writable(*(folder / name for name in output.FILES))
     print(f"{storage}: {len(study.trials)} trials are there already; searching {', '.join(search.space)}", flush=True)
     try:
         tuning.tune(study, search, arguments.trials, arguments.timeout)

@@ -12,10 +12,10 @@ from typing import Any
 from recbole_session.compare.resolving import ResolvedRow
 from recbole_session.config.models import keys_of_all_models
 from recbole_session.config.rules import CANDIDATE_SETS
-from recbole_session.config.values import plain, read_yaml_file
+from recbole_session.config.values import plain
 from recbole_session.errors import InputError
 from recbole_session.run.checkpoint import read_checkpoint
-from recbole_session.run.folder import FREE_KEYS
+from recbole_session.run.folder import FREE_KEYS, read_config
 from recbole_session.run.run import Run
 
 # Keys that may differ when a run is resumed, but that decide on its result.
@@ -49,12 +49,11 @@ def find_runs(parent: Path, rows: list[ResolvedRow]) -> Runs:
     files = sorted(parent.rglob("config.yaml"), key=lambda path: (path.stat().st_mtime_ns, str(path)), reverse=True)
     for file in files:
         try:
-            values = read_yaml_file(file)
+            values = read_config(file.parent)
         except InputError:  # not one of our runs
             continue
-        model = str(values.get("model"))
-        if model in reads:
-            runs.setdefault(identity(values, reads[model]), []).append(file.parent)
+        if values["model"] in reads:
+            runs.setdefault(identity(values, reads[values["model"]]), []).append(file.parent)
     return runs
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from recbole_session.config.values import read_yaml_file
-from recbole_session.errors import InputError
+from recbole_session.compare.plan import read_plan
+from recbole_session.errors import InputError, shown
+from recbole_session.run.folder import RESULT_FILE
 from recbole_session.run.run import Run
+from recbole_session.run.schema import read_json
+
+_AGAIN = "run `recbole-session compare` again"
 
 
 @dataclass(frozen=True)
@@ -63,48 +67,43 @@ def read_comparison(folder: Path) -> Comparison:
     InputError
         If a file is missing or damaged, or a run used other data than the comparison.
     """
-    plan = read_yaml_file(folder / "comparison.yaml")
-    path = folder / "runs.json"
-    try:
-        finished, failures = [], {}
-        for entry in json.loads(path.read_text(encoding="utf-8")):
-            place = folder / entry["folder"] if entry.get("folder") else None
-            if place is not None and (place / "result.json").is_file():
-                finished.append(_read_run(place, entry))
-            elif "failure" in entry:
-                failures[entry["row"], entry["seed"]] = str(entry["failure"])
-        sweep = plan.get("sweep")
-        return Comparison(
-            name=folder.resolve().name.removeprefix("comparison-"),
-            dataset=folder.resolve().parent.name,
-            names=tuple(row["name"] for row in plan["runs"]),
-            baseline=plan["baseline"],
-            runs=tuple(finished),
-            failures=dict(sorted(failures.items())),
-            sweep_key=sweep,
-            sweep_values={row["name"]: row[sweep] for row in plan["runs"] if sweep in row},
-        )
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}; name the folder of a comparison, or run folders"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{folder} holds no whole comparison ({reason}); run `recbole-session compare` again"
-        ) from error
+    plan, path = read_plan(folder / "comparison.yaml"), folder / "runs.json"
+    finished: list[Run] = []
+    failures: dict[tuple[str, int], str] = {}
+    names, cells = tuple(row.name for row in plan.rows), set()
+    for entry in read_json(path, {"row": str, "seed": int}, is_list=True):
+        cell = entry["row"], entry["seed"]
+        if cell in cells or cell[0] not in names:
+            what = "is there twice" if cell in cells else "is not in comparison.yaml"
+            raise InputError(f"{path} is damaged: row {shown(cell[0])}, seed {shown(cell[1])} {what}; {_AGAIN}")
+        cells.add(cell)
+        place = entry.get("folder")
+        if not isinstance(place, str | None):
+            raise InputError(f"{path} is damaged: folder is {shown(place)}; {_AGAIN}")
+        if place and (folder / place / RESULT_FILE).is_file():
+            finished.append(_read_run(folder / place, entry))
+        elif "failure" in entry:
+            failures[cell] = str(entry["failure"])
+    return Comparison(
+        name=folder.resolve().name.removeprefix("comparison-"),
+        dataset=folder.resolve().parent.name,
+        names=names,
+        baseline=plan.baseline,
+        runs=tuple(finished),
+        failures=dict(sorted(failures.items())),
+        sweep_key=plan.sweep,
+        sweep_values={row.name: row.keys[plan.sweep] for row in plan.rows if plan.sweep in row.keys},
+    )
 
 
-def _read_run(folder: Path, entry: Mapping[str, str]) -> Run:
-    """Open a finished run, and refuse one that was made with other data than the comparison."""
+def _read_run(folder: Path, entry: Mapping[str, Any]) -> Run:
+    """Open a finished run, and refuse one that was made with other data or another seed than the comparison's."""
     run = Run(folder, entry["row"])
-    found = run.result["dataset_checksum"]
-    expected = entry.get("dataset_checksum", found)
-    if found != expected:
-        raise InputError(
-            f"{folder} was made with other data than the comparison (dataset_checksum is {found[:12]}, and "
-            f"{expected[:12]} in runs.json); run `recbole-session compare` again"
-        )
+    for key in ("dataset_checksum", "seed"):
+        found, expected = run.result[key], entry.get(key, run.result[key])
+        if found != expected:
+            raise InputError(
+                f"{folder} was made with other data than the comparison ({key} is {shown(found)}, and "
+                f"{shown(expected)} in runs.json); {_AGAIN}"
+            )
     return run

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from recbole_session.data.batches import mask_token, session_token
 from recbole_session.errors import InputError
-from recbole_session.files import replacing
+from recbole_session.files import check_writable, replacing
 from recbole_session.inference.histories import Request, gather_histories
 from recbole_session.inference.recommender import Recommender
 
@@ -77,11 +77,7 @@ def export_onnx(recommender: Recommender, path: Path) -> float:
     InputError
         If a package is missing, the model cannot be exported, or the two differ by more than `TOLERANCE`.
     """
-    _require_packages()
-    if path.suffix != ".onnx":
-        raise InputError(f"output is {path}; it must end in .onnx")
-    if not path.parent.is_dir():
-        raise InputError(f"output: there is no folder {path.parent}; make it first")
+    check_output(path)
     batches = list(probe_batches(recommender))
     names = _inputs_of(recommender, batches[0])
     with replacing(path) as graph, replacing(path.with_suffix(".json")) as facts:
@@ -215,7 +211,16 @@ def largest_difference(
     return max(differences)
 
 
-def _require_packages() -> None:
+def check_output(path: Path) -> None:
+    """Refuse a path that `export_onnx` could not write to, and missing packages.
+
+    Raises
+    ------
+    InputError
+    """
+    if path.suffix != ".onnx":
+        raise InputError(f"output is {path}; it must end in .onnx")
+    check_writable(path, path.with_suffix(".json"))
     missing = []
     for package in ("onnx", "onnxscript", "onnxruntime"):
         try:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from recbole_session.compare.runs import Comparison
-from recbole_session.config.values import plain, read_yaml_file
+from recbole_session.config.values import plain
+from recbole_session.run.folder import CONFIG_FILE
 
 # Neither the seed, which runs of a row differ in, nor where files lay on the machine of the runs.
 _LEFT_OUT = {"seed", "checkpoint_dir", "data_path"}
@@ -17,8 +18,7 @@ def row_settings(comparison: Comparison) -> dict[str, dict[str, Any]]:
     settings = {}
     for name in comparison.names:
         for run in comparison.runs_of(name)[:1]:
-            path = run.folder / "config.yaml"
-            values = read_yaml_file(path) if path.is_file() else {}
+            values = run.config if (run.folder / CONFIG_FILE).is_file() else {}
             settings[name] = {key: value for key, value in values.items() if key not in _LEFT_OUT}
     return settings
 

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from recbole_session.converters.stats import Interactions, table_rows
 from recbole_session.data.dataset import SessionDataset
+from recbole_session.data.stats import Interactions, table_rows
 
 N_BINS = 4
 

@@ -52,7 +52,7 @@ from recbole_session.report.significance import (
 from recbole_session.report.slices import slice_users
 from recbole_session.report.training_noise import compare_methods
 from recbole_session.report.user_values import UserValues, common_columns, read_user_values
-from recbole_session.run.folder import CONTEXTS, ranks_file
+from recbole_session.run.folder import CONTEXT_FILE, CONTEXTS, ranks_file
 
 CELL = ["row", "candidates", "metric"]
 ALPHA = 0.05
@@ -234,7 +234,7 @@ def _places(means: pd.Series, lower_is_better: bool) -> pd.Series:
 
 def _contexts(comparison: Comparison) -> list[pd.DataFrame]:
     """Lines of the audited runs in every context."""
-    files = [ranks_file(context) for context in CONTEXTS[1:]]
+    files = [CONTEXT_FILE, *(ranks_file(context) for context in CONTEXTS[1:])]
     runs = tuple(run for run in comparison.runs if all((run.folder / file).is_file() for file in files))
     if not runs:
         return []

@@ -37,10 +37,8 @@ from recbole_session.run.folder import BEST_FILE, CONTEXT_FILE, CONTEXTS, ranks_
 from recbole_session.run.loading import run_config
 from recbole_session.run.ranks import ranks_frame, write_ranks
 from recbole_session.run.run import Run
-from recbole_session.run.schema import NUMBER, check_metrics_by_set, read_json
 
 MAX_THREADS = 1024  # a result.json from a stranger may name any number
-_FACTS = ("targets", "told_new_session", "inferred_new_session", "inferred_right", "inferred_time_error")
 
 
 def audit_run(folder: Path, data_path: Path | None = None, model_class: type | None = None) -> None:
@@ -68,7 +66,6 @@ def audit_run(folder: Path, data_path: Path | None = None, model_class: type | N
     run = Run(folder, model_class=model_class)
     with replacing(folder / CONTEXT_FILE) as temporary:
         dataset, ranks, facts = rank_in_contexts(run, data_path)
-        run.check_dataset(dataset)
         ours, found = (frame.to_csv(index=False) for frame in (run.ranks(), ranks_frame(dataset, ranks["told"])))
         if ours != found:
             made = ", ".join(f"{name} {value}" for name, value in run.result["environment"].items())
@@ -82,15 +79,6 @@ def audit_run(folder: Path, data_path: Path | None = None, model_class: type | N
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_audit(folder: Path) -> dict[str, Any]:
-    """Read and check ``context.json``."""
-    path = folder / CONTEXT_FILE
-    content = read_json(path, {**dict.fromkeys(CONTEXTS, dict), **dict.fromkeys(_FACTS, NUMBER)})
-    for context in CONTEXTS:
-        check_metrics_by_set(path, content, context)
-    return content
-
-
 def is_audited(folder: Path) -> bool:
     """Whether the folder holds an audit of its present ``best.pth``."""
     files = [folder / CONTEXT_FILE, *(folder / ranks_file(context) for context in CONTEXTS[1:])]
@@ -101,7 +89,7 @@ def is_audited(folder: Path) -> bool:
 
 
 def rank_in_contexts(
-    run: Run, data_path: Path | None = None
+    run: Run, data_path: Path | None = None, may_differ: bool = False
 ) -> tuple[SessionDataset, dict[str, SplitRanks], dict[str, Any]]:
     """Rank the test split of a finished run's dataset in every context, among the run's negatives.
 
@@ -120,6 +108,8 @@ def rank_in_contexts(
     device = torch.device("cuda" if on_gpu else "cpu")
     model, _ = run.model(device)
     parts = build(run_config(run.config, run.model_class, device, data_path), with_model=False)
+    if not may_differ:
+        run.check_dataset(parts.dataset)
     config, dataset, evaluator, view = parts.config, parts.dataset, parts.evaluator, parts.test._dataset
     sequences, (users, ends) = dataset.sequences, dataset.samples["test"]
     inferred, withheld = inferred_context(sequences, users, ends, config["session_gap"]), withheld_context(ends)

@@ -7,6 +7,7 @@ the others.
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from recbole_session.converters import convert
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import EvaluationLoader, TrainLoader, build_loaders
 from recbole_session.distributed import on_first_process
+from recbole_session.errors import InputError, shown
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator
 from recbole_session.run.checkpoint import dataset_checksum
 from recbole_session.run.trainer import SessionTrainer
@@ -81,8 +83,24 @@ def build(config: Any, with_model: bool = True) -> Parts:
     model = None
     if with_model:
         _set_seed(config)
-        model = config["model_class"](config, train._dataset).to(config["device"])
+        model = _build_model(config, train._dataset).to(config["device"])
     return Parts(config, dataset, train, valid, test, evaluator, model)
+
+
+def _build_model(config: Any, dataset: SessionDataset) -> Any:
+    """Build the model; one of RecBole's says by any exception, often without words, that keys do not go together."""
+    model_class = config["model_class"]
+    try:
+        return model_class(config, dataset)
+    except Exception as error:
+        if not model_class.__module__.startswith("recbole.") or isinstance(error, MemoryError):
+            raise
+        line = traceback.extract_tb(error.__traceback__)[-1].line
+        reason = " ".join(f"{type(error).__name__} {error}".split())
+        raise InputError(
+            f"{config['model']} cannot be built with these keys: {reason} at {shown(line)}; change the keys that it "
+            "names, or leave them out"
+        ) from error
 
 
 def _set_seed(config: Any) -> None:

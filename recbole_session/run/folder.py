@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.config.values import read_yaml_file
 from recbole_session.errors import InputError
+from recbole_session.run.schema import check_fields
 
 CONFIG_FILE = "config.yaml"
 RESULT_FILE = "result.json"
@@ -61,20 +62,34 @@ def ranks_file(context: str) -> str:
     return "ranks.csv" if context == CONTEXTS[0] else f"ranks-{context}.csv"
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read config.yaml of a run: every key with the value that the run used.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, or names no model, dataset and seed.
+    """
+    values = read_yaml_file(folder / CONFIG_FILE)
+    check_fields(folder / CONFIG_FILE, values, {"model": str, "dataset": str, "seed": int})
+    return values
+
+
 def make_run_folder(config: SessionConfig) -> Path:
     """Make ``<checkpoint_dir>/<dataset>/<model>-<date>-<time>``, with a number added where it exists already."""
     name = f"{config['model']}-{datetime.now():%Y%m%d-%H%M%S}"
-    for number in count(1):
-        folder = Path(config["checkpoint_dir"], config["dataset"], name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            break
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise InputError(
-                f"checkpoint_dir {config['checkpoint_dir']!r}: cannot make {folder}: {error.strerror}"
-            ) from error
+    parent = Path(config["checkpoint_dir"], config["dataset"])
+    try:
+        parent.mkdir(parents=True, exist_ok=True)  # fails where it is a file, or a link that leads nowhere
+        for number in count(1):
+            folder = parent / (name if number == 1 else f"{name}-{number}")
+            with suppress(FileExistsError):
+                folder.mkdir()
+                break
+    except OSError as error:
+        raise InputError(
+            f"checkpoint_dir {config['checkpoint_dir']!r}: cannot make {error.filename}: {error.strerror}"
+        ) from error
     return folder
 
 
@@ -93,7 +108,7 @@ def latest_unfinished_run(config: SessionConfig) -> Path:
     """Return the latest unfinished run of this dataset, model and configuration under ``checkpoint_dir``."""
     parent = Path(config["checkpoint_dir"], config["dataset"])
     runs = [path.parent for path in parent.glob(f"*/{CONFIG_FILE}") if not (path.parent / RESULT_FILE).is_file()]
-    same = [run for run in runs if not differing_keys(config.resolved, read_yaml_file(run / CONFIG_FILE))]
+    same = [run for run in runs if not differing_keys(config.resolved, read_config(run))]
     if not same:
         raise InputError(
             f"{parent} holds no unfinished run of {config['model']} with these keys ({len(runs)} with others); "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
@@ -63,7 +65,10 @@ class RunLog:
                     raise InputError(f"{key} is True, but {service.NAME} cannot open a run: {error}") from error
         from torch.utils.tensorboard import SummaryWriter
 
-        self._tensorboard = SummaryWriter(str(folder / "tensorboard"))
+        if threading.excepthook is threading.__excepthook__:
+            threading.excepthook = _without_tensorboard
+        with self._failing_alone():
+            self._tensorboard = SummaryWriter(str(folder / "tensorboard"))
 
     def __enter__(self) -> Self:
         return self
@@ -89,8 +94,7 @@ class RunLog:
 
     def close(self, failed: bool = False) -> None:
         """Close all; a second call does nothing."""
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        self._write("close")
         while self._services:
             _, service = self._services.popitem()
             try:
@@ -100,16 +104,34 @@ class RunLog:
 
     def add_scalar(self, tag: str, value: float, step: int) -> None:
         """Write a number to TensorBoard alone; RecBole calls this with epochs counted from 0."""
-        if self._tensorboard is not None:
-            self._tensorboard.add_scalar(tag, value, step)
+        self._write("add_scalar", tag, value, step)
 
     def add_hparams(self, keys: dict[str, Any], metrics: dict[str, float]) -> None:
         """Write the keys of a run to TensorBoard alone; the services have them from the start."""
-        if self._tensorboard is not None:
-            self._tensorboard.add_hparams(keys, metrics)
+        self._write("add_hparams", keys, metrics)
+
+    def _write(self, method: str, *arguments: Any) -> None:
+        with self._failing_alone():
+            if self._tensorboard is not None:
+                getattr(self._tensorboard, method)(*arguments)
+
+    @contextmanager
+    def _failing_alone(self) -> Iterator[None]:
+        """Leave TensorBoard out from then on if its disk is full within the block."""
+        try:
+            yield
+        except (OSError, ValueError) as error:  # ValueError: of a file that an earlier error has closed
+            logging.getLogger().warning(f"TensorBoard is left out from here on: {error}")
+            self._tensorboard = None
 
     def log_metrics(self, metrics: object, head: str = "train") -> None:
         """Drop what RecBole would send to Weights & Biases: it does not say which epoch and which candidates."""
+
+
+def _without_tensorboard(failure: threading.ExceptHookArgs) -> None:
+    """Print how a thread failed, unless it is the one that writes for TensorBoard: `RunLog` hears of that itself."""
+    if not type(failure.thread).__module__.startswith("tensorboard."):
+        threading.__excepthook__(failure)
 
 
 class _WeightsAndBiases:

@@ -104,16 +104,16 @@ def _candidate_sets(frame: pd.DataFrame) -> list[str]:
     return [name.removeprefix("rank_") for name in frame if name.startswith("rank_")]
 
 
-def check_metrics(path: Path, ranks: pd.DataFrame, metrics: Mapping[str, Mapping[str, float]]) -> None:
-    """Refuse ranks, read from ``path``, that do not give the metrics of their run.
+def check_metrics(path: Path, ranks: pd.DataFrame, metrics: Mapping[str, Mapping[str, float]], source: str) -> None:
+    """Refuse ranks, read from ``path``, that do not give the metrics that are written beside them.
 
-    ``metrics`` are those of ``result.json``, by candidate set and name. Those that depend on more than a rank are left
-    out.
+    ``metrics`` are those of the file ``source``, by candidate set and name. Those that depend on more than a rank are
+    left out.
     """
     sets = _candidate_sets(ranks)
     if sets != list(metrics):
         raise InputError(
-            f"{path} ranks among {', '.join(sets)}, and result.json beside it among {', '.join(metrics)}; "
+            f"{path} ranks among {', '.join(sets)}, and {source} beside it among {', '.join(metrics)}; "
             "train this run again"
         )
     for name, values in metrics.items():
@@ -121,6 +121,6 @@ def check_metrics(path: Path, ranks: pd.DataFrame, metrics: Mapping[str, Mapping
             found = float(metric_of_ranks(ranks[f"rank_{name}"].to_numpy(), metric).mean())
             if not abs(found - values[metric]) <= TOLERANCE:
                 raise InputError(
-                    f"{path} gives {metric} = {found:.6f} among {name}, and result.json beside it says "
+                    f"{path} gives {metric} = {found:.6f} among {name}, and {source} beside it says "
                     f"{values[metric]:.6f}; train this run again"
                 )

@@ -1,4 +1,4 @@
-"""`result.json` and the table that is printed from it."""
+"""`result.json`, the table that is printed from it, and `context.json`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
 from recbole_session.run.build import Parts
-from recbole_session.run.folder import RESULT_FILE
+from recbole_session.run.folder import CONTEXT_FILE, CONTEXTS, RESULT_FILE
 from recbole_session.run.schema import NUMBER, Fields, check_fields, check_metrics_by_set, read_json
 from recbole_session.run.trainer import SessionTrainer
 
@@ -72,10 +72,28 @@ def read_result(run_folder: Path) -> Result:
         raise InputError(
             f"{run_folder} holds no finished run: there is no {RESULT_FILE}; name the folder of a finished run"
         )
-    result = read_json(path, _FIELDS)
+    result: Result = read_json(path, _FIELDS)
     check_metrics_by_set(path, result, "test")
     check_fields(path, result["environment"], {"device": str, "threads": int}, "environment.")
     return result
+
+
+_FACTS = ("targets", "told_new_session", "inferred_new_session", "inferred_right", "inferred_time_error")
+
+
+def read_contexts(run_folder: Path) -> Result:
+    """Read context.json and check that it holds what `audit.audit_run` writes.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    path = run_folder / CONTEXT_FILE
+    content: Result = read_json(path, {**dict.fromkeys(CONTEXTS, dict), **dict.fromkeys(_FACTS, NUMBER)})
+    for context in CONTEXTS:
+        check_metrics_by_set(path, content, context)
+    return content
 
 
 def format_table(result: Result, decimals: int) -> str:

@@ -11,14 +11,13 @@ import torch
 from torch import nn
 
 from recbole_session.config.session_config import SessionConfig
-from recbole_session.config.values import read_yaml_file
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.errors import InputError
 from recbole_session.run.checkpoint import dataset_checksum
-from recbole_session.run.folder import CONFIG_FILE, CONTEXTS, RESULT_FILE, ranks_file
+from recbole_session.run.folder import CONTEXT_FILE, CONTEXTS, RESULT_FILE, ranks_file, read_config
 from recbole_session.run.loading import load_model, run_config
 from recbole_session.run.ranks import check_metrics, read_ranks
-from recbole_session.run.result import Result, read_result
+from recbole_session.run.result import Result, read_contexts, read_result
 from recbole_session.run.vocabulary import Vocabulary, read_vocabulary
 
 
@@ -47,12 +46,20 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The content of ``config.yaml``: every key with the value that the run used."""
-        return read_yaml_file(self.folder / CONFIG_FILE)
+        return read_config(self.folder)
 
     @cached_property
     def result(self) -> Result:
         """The content of ``result.json``, see `result.build_result`."""
         return read_result(self.folder)
+
+    @cached_property
+    def contexts(self) -> Result:
+        """The content of ``context.json``, see `audit.audit_run`; checked against the ranks beside it."""
+        content = read_contexts(self.folder)
+        told = CONTEXTS[0]
+        check_metrics(self.folder / ranks_file(told), self.ranks(told), content[told], CONTEXT_FILE)
+        return content
 
     @property
     def is_finished(self) -> bool:
@@ -70,7 +77,7 @@ class Run:
         return read_vocabulary(self.folder)
 
     def ranks(self, context: str = "told") -> pd.DataFrame:
-        """Ranks of the test split, a row per user, checked against ``result.json``.
+        """Ranks of the test split, a row per user, checked against ``result.json`` or ``context.json``.
 
         Parameters
         ----------
@@ -86,12 +93,14 @@ class Run:
         Raises
         ------
         InputError
-            If the file is missing or damaged, or does not give the metrics of ``result.json``.
+            If the file is missing or damaged, or does not give the metrics that are written beside it.
         """
         path = self.folder / ranks_file(context)
         frame = read_ranks(path)
         if context == CONTEXTS[0]:
-            check_metrics(path, frame, self.result["test"])
+            check_metrics(path, frame, self.result["test"], RESULT_FILE)
+        else:
+            check_metrics(path, frame, self.contexts[context], CONTEXT_FILE)
         return frame
 
     def dataset(self, data_path: str | Path | None = None, may_differ: bool = False) -> SessionDataset:

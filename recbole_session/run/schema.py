@@ -43,8 +43,8 @@ def check_metrics_by_set(path: Path, content: Mapping[str, Any], name: str) -> N
         check_fields(path, metrics, dict.fromkeys(metrics, NUMBER), f"{name}.{candidates}.")
 
 
-def read_json(path: Path, fields: Fields) -> dict[str, Any]:
-    """Read a JSON file and check it with `check_fields`.
+def read_json(path: Path, fields: Fields, is_list: bool = False) -> Any:
+    """Read a JSON file of an object, or of a list of objects, and check them with `check_fields`.
 
     Raises
     ------
@@ -59,5 +59,8 @@ def read_json(path: Path, fields: Fields) -> dict[str, Any]:
         ) from error
     except (ValueError, RecursionError) as error:
         raise damaged(path, " ".join(str(error).split())) from error
-    check_fields(path, content, fields)
+    if is_list and not isinstance(content, list):
+        raise damaged(path, f"its content is {reprlib.repr(content)}, which is not a list")
+    for number, entry in enumerate(content) if is_list else [("", content)]:
+        check_fields(path, entry, fields, f"[{number}]." if is_list else "")
     return content

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from recbole.utils.logger import RemoveColorFilter
 
 from recbole_session.compat import readable_line
 from recbole_session.config.session_config import SessionConfig
-from recbole_session.config.values import read_yaml_file
 from recbole_session.distributed import on_first_process, process_count, process_rank, processes_of
 from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
@@ -32,6 +31,7 @@ from recbole_session.run.folder import (
     latest_unfinished_run,
     make_run_folder,
     ranks_file,
+    read_config,
     unfinished_run,
 )
 from recbole_session.run.loggers import check_loggers, metric_names
@@ -76,7 +76,7 @@ def run_session(
         files.insert(0, unfinished_run(Path(resume)) / CONFIG_FILE)
     config = SessionConfig(model, dataset, files, config_dict, command_line)
     if not isinstance(resume, bool):
-        check_same_configuration(config.resolved, read_yaml_file(files[0]), Path(files[0]))
+        check_same_configuration(config.resolved, read_config(Path(resume)), Path(files[0]))
     check_loggers(config)
     with processes_of(config):
         parts = build(config)
@@ -156,6 +156,20 @@ def _sole_writer(folder: Path) -> Iterator[None]:
         yield
 
 
+class _LogFile(logging.FileHandler):
+    """Writes run.log until the disk is full: no training should end for its log."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Leave the file as it is, and say so."""
+        logging.getLogger().removeHandler(self)
+        logging.getLogger().warning(f"{self.baseFilename} is left out from here on: {sys.exception()}")
+
+    def close(self) -> None:
+        """Close the file, even where its last lines cannot be written."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def logging_to(path: Path, state: str) -> Iterator[None]:
     """Send RecBole's log, the root logger's, to ``path`` and to the terminal while the block runs.
@@ -167,7 +181,7 @@ def logging_to(path: Path, state: str) -> Iterator[None]:
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     handlers[0].setFormatter(logging.Formatter("%(message)s"))
     if process_rank() == 0:
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+        handlers.append(_LogFile(path, encoding="utf-8"))
         handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     else:
         state = "ERROR"

@@ -17,6 +17,7 @@ from recbole_session.files import replacing
 from recbole_session.tune.search_space import Search, decode
 from recbole_session.tune.view import best_trial, repetitions
 
+FILES = ("best.yaml", "trials.csv", "importance.png")
 _MIN_FOR_IMPORTANCE = 4  # trials that ran to their end
 
 
@@ -38,7 +39,7 @@ def write_best(
     best = best_trial(study)
     if best is None:
         return None
-    path = folder / "best.yaml"
+    path = folder / FILES[0]
     keys = {"model": search.config["model"], "dataset": search.dataset, **given, **decode(search.space, best.params)}
     files = shlex.quote(" ".join([*config_files, str(path)]))
     head = (
@@ -59,7 +60,7 @@ def write_trials(study: optuna.Study, search: Search, folder: Path) -> Path:
     frame["state"] = frame["state"].str.lower()
     repeated = frame["number"].map({lost: f"repeated as trial {number}" for lost, number in repetitions(study).items()})
     frame["failure"] = repeated.where(repeated.notna(), frame["failure"])
-    path = folder / "trials.csv"
+    path = folder / FILES[1]
     with replacing(path) as temporary:
         frame.convert_dtypes().to_csv(temporary, index=False)
     return path
@@ -90,7 +91,7 @@ def draw_importances(study: optuna.Study, metric: str, folder: Path) -> Path | N
     axes = plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0), target_name=metric)
     axes.set_title(f"share of the variance of {metric}")
     figure: Any = axes.figure
-    path = folder / "importance.png"
+    path = folder / FILES[2]
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight")
     return path

@@ -15,7 +15,8 @@ def write_comparison(folder, finished, **plan_keys):
     entries += [{"row": "c", "seed": 1, "failure": "broken"}, {"row": "c", "seed": 2, "folder": None}]
     folder.mkdir(parents=True)
     (folder / "runs.json").write_text(json.dumps(entries))
-    plan = {"baseline": "a", "seeds": [2020], "keys": {"epochs": 3}, "runs": [{"name": name} for name in "abc"]}
+    keys = {"model": "SASRec", "epochs": 3}
+    plan = {"baseline": "a", "seeds": [2020], "keys": keys, "runs": [{"name": name} for name in "abc"]}
     (folder / "comparison.yaml").write_text(yaml.safe_dump(plan | plan_keys))
 
 
@@ -35,8 +36,9 @@ def test_a_comparison_is_read_back(folder):
 
 
 def test_a_sweep_is_read_back(make_run, tmp_path):
-    runs = [{"name": "m=1", "m": 1}, {"name": "m=5", "m": 5}, {"name": "none"}]
-    write_comparison(tmp_path / "toy" / "comparison-s", [make_run("m=1", {"all": [1]})], runs=runs, sweep="m")
+    runs = [{"name": "m=1", "m": 1}, {"name": "m=5", "m": 5}, {"name": "c"}]
+    finished = [make_run("m=1", {"all": [1]})]
+    write_comparison(tmp_path / "toy" / "comparison-s", finished, runs=runs, sweep="m", baseline="c")
     comparison = read_comparison(tmp_path / "toy" / "comparison-s")
     assert (comparison.sweep_key, comparison.sweep_values) == ("m", {"m=1": 1, "m=5": 5})
 
@@ -49,7 +51,7 @@ def test_the_report_of_a_comparison_is_made_in_its_folder(folder, capsys):
 
 def test_safe_csv(make_run, tmp_path, capsys):
     place = tmp_path / "toy" / "comparison-mine"
-    runs = [{"name": name} for name in ("a", "=b")]
+    runs = [{"name": name} for name in ("a", "=b", "c")]
     write_comparison(place, [make_run("a", {"all": [1, 2]}), make_run("=b", {"all": [2, 30]})], runs=runs)
     for option, name in ((), "=b"), (["--safe_csv"], "'=b"):
         assert main(["report", str(place), *option]) == 0
@@ -112,14 +114,32 @@ def test_mistakes_are_told_and_nothing_is_written(folder, make_run, tmp_path, ca
 
 
 @pytest.mark.parametrize("file", ["runs.json", "comparison.yaml"])
-@pytest.mark.parametrize("content", [None, "{", "[1]", "{}", "- a"])
+@pytest.mark.parametrize("content", [None, "{", "[1]", "{}", "[]", "- a"])
 def test_a_damaged_comparison_is_told(folder, file, content):
     if content is None:
         (folder / file).unlink()
     else:
         (folder / file).write_text(content)
-    if (file, content) == ("runs.json", "{}"):
+    if (file, content) == ("runs.json", "[]"):
         assert read_comparison(folder).runs == ()  # as before the first run
         return
     with pytest.raises(InputError):
+        read_comparison(folder)
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "message"),
+    [
+        (0, {"row": "z"}, "row 'z', seed 2020 is not in comparison.yaml"),
+        (1, {"row": "a"}, "row 'a', seed 2020 is there twice"),
+        (0, {"seed": 7}, r"seed is 2020, and 7 in runs\.json"),
+        (0, {"seed": "7"}, r"\[0\]\.seed is '7'"),
+        (0, {"folder": 3}, "folder is 3"),
+    ],
+)
+def test_entries_that_do_not_go_together_are_refused(folder, place, change, message):
+    entries = json.loads((folder / "runs.json").read_text())
+    entries[place] |= change
+    (folder / "runs.json").write_text(json.dumps(entries))
+    with pytest.raises(InputError, match=message):
         read_comparison(folder)

@@ -2,10 +2,10 @@
 
 import json
 import os
-import random
 import signal
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ from tests.compare.comparisons import (
     run_folders,
 )
 from tests.conftest import WriteDataset, random_rows
-from tests.processes import CONTEXT, keys_of
+from tests.processes import CONTEXT, keys_of, kill_at_random, run_command
 
 
 @pytest.fixture(autouse=True)
@@ -47,20 +47,20 @@ def other_base(tmp_path: Path, name: str) -> Path:
     return base
 
 
-def _compare(argv: list[str], log: Path) -> None:
-    """Run the command in this process, its output going to ``log``."""
+def _with_one_thread() -> None:
+    """Prepare this process for a comparison."""
     os.environ["OMP_NUM_THREADS"] = "1"
     install_report()
     from recbole_session.compare import comparing
 
     comparing.threads_per_worker = lambda n: 1  # type: ignore[assignment]
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        sys.stdout = sys.stderr = file
-        code = main(argv)
-        file.flush()
-    os._exit(code)
+
+
+def start_comparison(argv: list[str], log: Path) -> BaseProcess:
+    """Start the command in a process of its own, its output going to ``log``."""
+    process = CONTEXT.Process(target=run_command, args=(argv, log, _with_one_thread))
+    process.start()
+    return process
 
 
 def test_killed_and_started_again_gives_the_same_table(
@@ -73,8 +73,7 @@ def test_killed_and_started_again_gives_the_same_table(
     assert all(row.encode() in whole["table.csv"] for row in ROWS)
     killed = other_base(tmp_path, "killed")
     argv = arguments(killed, **keys)
-    process = CONTEXT.Process(target=_compare, args=(argv, killed / "log"))
-    process.start()
+    process = start_comparison(argv, killed / "log")
     # In the middle of the second run, which has dropout and thus random states to restore.
     while not (len(run_folders(killed)) == 2 and (run_folders(killed)[1] / "last.pth").exists()):
         assert process.is_alive(), (killed / "log").read_text()
@@ -98,18 +97,14 @@ def test_kills_at_any_moment_lose_nothing_and_leave_nothing(
     keys = {"epochs": 8, "eval_step": 1}
     assert main(arguments(tmp_path, **keys)) == 0
     killed = other_base(tmp_path, "killed")
-    argv, draw = arguments(killed, "--workers=2", **keys), random.Random(0)
-    for number in range(int(os.environ.get("RECBOLE_SESSION_KILLS", "2"))):
-        process = CONTEXT.Process(target=_compare, args=(argv, killed / f"log{number}"))
-        process.start()
-        begun = killed / "saved/toy/comparison-mine/comparison.yaml"  # written by every start, when the runs begin
-        before = begun.stat().st_mtime_ns if begun.exists() else 0
-        while process.is_alive() and not (begun.exists() and begun.stat().st_mtime_ns > before):
-            time.sleep(0.01)
-        process.join(draw.uniform(0.0, 2.0))
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-        process.join()
+    argv, begun = arguments(killed, "--workers=2", **keys), killed / "saved/toy/comparison-mine/comparison.yaml"
+    before = [0]  # when every start, as its runs begin, wrote the plan
+
+    def make() -> BaseProcess:
+        before.append(begun.stat().st_mtime_ns if begun.exists() else 0)
+        return start_comparison(argv, killed / "log")
+
+    kill_at_random(make, 2.0, lambda: begun.exists() and begun.stat().st_mtime_ns > before[-1])
     assert main(argv) == 0
     assert read_table(killed) == read_table(tmp_path)
     left = {path.name for folder in run_folders(killed) for path in folder.iterdir()}
@@ -118,8 +113,7 @@ def test_kills_at_any_moment_lose_nothing_and_leave_nothing(
 
 def test_a_signal_saves_and_tells_the_command_to_go_on(tmp_path: Path) -> None:
     argv = arguments(tmp_path, epochs=3000, stopping_step=3000)
-    process = CONTEXT.Process(target=_compare, args=(argv, tmp_path / "log"))
-    process.start()
+    process = start_comparison(argv, tmp_path / "log")
     while not (run_folders(tmp_path) and (run_folders(tmp_path)[0] / "last.pth").exists()):
         assert process.is_alive(), (tmp_path / "log").read_text()
         time.sleep(0.01)

@@ -188,6 +188,7 @@ def test_negatives_are_drawn_for_models_that_learn_from_them(
         ("false", False),
         ("[ST, SSE]", ["ST", "SSE"]),
         ("[1e-3, None, [2]]", [0.001, None, [2]]),
+        ("[&a {x: 1}, {<<: *a, y: 2}]", [{"x": 1}, {"x": 1, "y": 2}]),
         ("{LS: valid_and_test}", {"LS": "valid_and_test"}),
         ("'1e-3'", "1e-3"),
         ('"None"', "None"),

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import pytest
 
-from recbole_session.cli import main
 from recbole_session.converters.conversion import file_to_read
 from recbole_session.converters.engine import create_raw_table, load_file, open_database
 from recbole_session.converters.lines import LineCheck
@@ -23,21 +22,6 @@ def ml_1m_part():
     if not path.is_file():
         pytest.skip("the real ML-1M rows are not here")
     return path
-
-
-@pytest.fixture
-def cli(capsys, tmp_path):
-    """Run the command line with DATA_PATH in a temporary folder; return exit code, output, errors."""
-
-    def run(*argv):
-        try:
-            code = main([*map(str, argv), "--data_path", str(tmp_path / "atomic_data")])
-        except SystemExit as leaving:  # argparse
-            code = leaving.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

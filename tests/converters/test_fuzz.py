@@ -6,13 +6,14 @@ import json
 import zipfile
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_session.converters.columns import Columns
 from recbole_session.converters.conversion import run_conversion
 from recbole_session.errors import InputError
 from tests.converters.reference_converter import read_inter
+from tests.hostile import edited, edits, examples
 
 N = range(40)
 STEAM = "".join(
@@ -42,11 +43,6 @@ FILES = {
     "generic csv": ("x.csv", ("u,i,t,r\n" + CSV).encode(), GENERIC),
     "generic jsonl": ("x.jsonl", JSONL.encode(), GENERIC),
 }
-PIECES = [
-    b"", b"\n", b"\r\n", b"\r", b",", b"::", b"\t", b"'", b'"', b"\\", b"{", b"}", b"-", b".", b"e9", b"nan",
-    b"9" * 25, b"\x00", b"\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", "\u2028é😀\u0664".encode(), b"u'date': ",
-    b"null", b"0", b" ", b"\\x4", b"\\ud83d", b"[" * 50, b"NA", b"1e400", b"True", b"=1+1",
-]  # fmt: skip
 
 
 def pack(content, how, name):
@@ -56,24 +52,6 @@ def pack(content, how, name):
             archive.writestr(f"d/{name}", content)
         return buffer.getvalue()
     return gzip.compress(content) if how == "gz" else content
-
-
-def mutate(content, edits):
-    """Apply edits (place 0..1, bytes to drop, piece) to bytes."""
-    for place, dropped, piece in edits:
-        start = int(place * len(content))
-        content = content[:start] + piece + content[start + dropped :]
-    return content
-
-
-edits = st.lists(
-    st.tuples(
-        st.floats(0, 1),
-        st.sampled_from([0, 1, 2, 9, 200]),
-        st.sampled_from(PIECES) | st.binary(max_size=4),
-    ),
-    max_size=4,
-)
 
 
 def check_dataset(folder):
@@ -89,15 +67,15 @@ def check_dataset(folder):
 
 @pytest.mark.filterwarnings("error::DeprecationWarning")
 @pytest.mark.parametrize("kind", FILES)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(edits, st.sampled_from(["bare", "gz", "zip"]), edits.map(lambda list_: list_[:1]), st.booleans())
+@examples(60)
+@given(edits(4), st.sampled_from(["bare", "gz", "zip"]), edits(1), st.booleans())
 def test_mutated_files(tmp_path_factory, kind, inside, how, outside, skip_bad):
     """Mutated text, packed, and the packed bytes mutated in turn; about 500 files in all."""
     name, content, columns = FILES[kind]
     folder = tmp_path_factory.mktemp("fuzz")
-    packed = pack(mutate(content, inside), how, name)
+    packed = pack(edited(content, inside), how, name)
     raw = folder / (name if how != "gz" else f"{name}.gz")
-    raw.write_bytes(mutate(packed, outside) if how != "bare" else packed)
+    raw.write_bytes(edited(packed, outside) if how != "bare" else packed)
     flags = {"all_users": True, "min_item_rows": 1, "skip_bad": skip_bad, "columns": columns, "dataset": "d"}
     try:
         run_conversion(kind.partition(" ")[0], raw, folder / "out", **flags)

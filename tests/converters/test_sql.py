@@ -13,8 +13,8 @@ from recbole_session.converters import sql
 from recbole_session.converters.conversion import run_conversion
 from recbole_session.converters.engine import create_raw_table, prepare_with_duckdb
 from recbole_session.converters.sql import RESULT
-from recbole_session.converters.stats import group_sizes, load_interactions, quartiles, table_rows
 from recbole_session.converters.thresholds import DAY, Thresholds
+from recbole_session.data.stats import group_sizes, load_interactions, quartiles, table_rows
 from tests.converters.reference_converter import numbered_within_user, prepare
 
 EVERYTHING = Thresholds(

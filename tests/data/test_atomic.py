@@ -4,35 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
 from recbole_session.data.atomic import check_rows, check_times, read_columns, read_header
 from recbole_session.errors import InputError
+from tests.hostile import Edits, edited, edits, examples
 
 HEADER = "user_id:token\titem_id:token\ttimestamp:float\n"
 ROWS = "".join(f"u{place % 3}\ti{place % 7}\t{900_000_000 + place}\n" for place in range(12))
-PIECES = [
-    "\t",
-    "\n",
-    "\r",
-    "\r\n",
-    "\0",
-    "\ufeff",
-    '"',
-    "'",
-    ",",
-    "9" * 400,
-    "nan",
-    "inf",
-    "-",
-    "1e5",
-    "NA",
-    "é",
-    ":token",
-    " ",
-    "",
-]
 NAMES = ("user_id", "item_id", "timestamp")
 
 
@@ -55,28 +34,17 @@ def expected_rows(text: str) -> list[tuple[str, ...]]:
     return [tuple(row[name] for name in NAMES) for row in rows]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    edits=st.lists(
-        st.tuples(
-            st.integers(0, len(HEADER + ROWS)), st.integers(0, 12), st.sampled_from(PIECES) | st.text(max_size=3)
-        ),
-        max_size=3,
-    )
-)
-def test_a_damaged_file_is_one_sentence_or_its_rows(
-    edits: list[tuple[int, int, str]], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    text = HEADER + ROWS
-    for place, length, piece in edits:
-        text = text[:place] + piece + text[place + length :]
+@examples(400)
+@given(changes=edits())
+def test_a_damaged_file_is_one_sentence_or_its_rows(changes: Edits, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.inter"
-    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    path.write_bytes(edited((HEADER + ROWS).encode(), changes))
     try:
         frame = read(path)
     except InputError as error:
         assert "\n" not in str(error)
         return
+    text = path.read_bytes().decode()
     rows = expected_rows(text)
     assert len(frame) == len(rows)
     for found, wanted in zip(frame.itertuples(index=False), rows, strict=True):

@@ -160,6 +160,16 @@ def test_sets_are_named_after_their_entries_and_files(tmp_path: Path) -> None:
     assert set(sets["random"][1].tolist()) == {3, 4}
 
 
+def test_more_negatives_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those beyond the catalogue are never drawn, and do not count."""
+    rows, sets = sequences_of([[], [1, 2], [2], [4]]), ["random", "popular"]
+    found = build_negatives(sets, rows, 5, 10**12, 0, USERS, ITEMS)
+    assert [found[name].shape for name in sets] == [(4, 4)] * 2
+    monkeypatch.setattr("recbole_session.evaluator.candidates.LARGEST", 15)
+    with pytest.raises(InputError, match="num_negatives is 4 for 4 users; allowed: at most 3"):
+        build_negatives(sets, rows, 5, 4, 0, USERS, ITEMS)
+
+
 def test_users_without_rows_have_the_whole_catalogue_wherever_they_stand() -> None:
     rows_of_users = [[], [1], [], [2, 2], [], []]
     sets = build_negatives(["random", "popular"], sequences_of(rows_of_users), 4, 3, 0, {}, {})

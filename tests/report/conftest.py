@@ -9,11 +9,27 @@ import pandas as pd
 import pytest
 import yaml
 
+from recbole_session.run.folder import CONTEXTS, ranks_file
 from recbole_session.run.ranks import metric_of_ranks
+from recbole_session.run.result import _FACTS
 from recbole_session.run.run import Run
 
 MakeRun = Callable[..., Run]
 METRICS = ("recall@10", "ndcg@10")
+
+
+def write_contexts(folder: Path) -> None:
+    """Write the ``context.json`` that belongs to the files of ranks; a context without one is as told."""
+    content: dict[str, object] = dict.fromkeys(_FACTS, 0)
+    for context in CONTEXTS:
+        path = folder / ranks_file(context)
+        frame = pd.read_csv(path if path.exists() else folder / ranks_file("told"))
+        content[context] = {
+            name.removeprefix("rank_"): {m: float(metric_of_ranks(frame[name].to_numpy(), m).mean()) for m in METRICS}
+            for name in frame
+            if name.startswith("rank_")
+        }
+    (folder / "context.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def write_run(folder: Path, data: Path, row: str, seed: int, targets: list[tuple
     likes = [{name: taste.randrange(1, size // 2) for name, size in SIZES.items()} for _ in targets]
     folder.mkdir(parents=True)
     contexts = ("told", "inferred", "withheld") if seed in audited else ("told",)
-    test = {}
+    metrics = {}
     for number, context in enumerate(contexts):
         ranks = {
             name: [min(size, max(1, own[name] - lift + 4 * number + draw.randrange(-3, 4))) for own in likes]
@@ -68,13 +68,15 @@ def write_run(folder: Path, data: Path, row: str, seed: int, targets: list[tuple
             lines.append(",".join(map(str, (user, item, *values))))
         file = "ranks.csv" if context == "told" else f"ranks-{context}.csv"
         (folder / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        if context == "told":
-            test = {name: metrics_of(values) for name, values in ranks.items()}
+        metrics[context] = {name: metrics_of(values) for name, values in ranks.items()}
+    if len(contexts) > 1:
+        facts = ("targets", "told_new_session", "inferred_new_session", "inferred_right", "inferred_time_error")
+        (folder / "context.json").write_text(json.dumps(metrics | dict.fromkeys(facts, 0)), encoding="utf-8")
     result = {
         "model": "SASRec", "session_features": None, "dataset": "toy", "dataset_checksum": "", "seed": seed,
         "num_parameters": 1000 + len(row), "num_users": N_USERS, "num_items": 200, "best_epoch": 2 + seed,
         "epochs_run": 6, "train_seconds": 2.0 + seed, "eval_seconds": 0.5, "valid": {"all": {"ndcg@10": 0.1}},
-        "test": test, "environment": {"device": "cpu", "threads": 1, "processes": 1},
+        "test": metrics["told"], "environment": {"device": "cpu", "threads": 1, "processes": 1},
     }  # fmt: skip
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
     keys = {
@@ -98,7 +100,8 @@ def write_comparison(base: Path) -> Path:
     folder = runs / "comparison-first"
     folder.mkdir()
     (folder / "runs.json").write_text(json.dumps(entries), encoding="utf-8")
-    plan = {"baseline": "base", "seeds": [1, 2, 3], "keys": {"epochs": 6}, "runs": [{"name": name} for name in ROWS]}
+    keys = {"model": "SASRec", "epochs": 6}
+    plan = {"baseline": "base", "seeds": [1, 2, 3], "keys": keys, "runs": [{"name": name} for name in ROWS]}
     (folder / "comparison.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
     return folder
 

@@ -5,6 +5,7 @@ from recbole_session.compare.runs import Comparison
 from recbole_session.errors import InputError
 from recbole_session.report.tidy import tidy_table
 from recbole_session.report.user_values import read_user_values
+from tests.report.conftest import write_contexts
 
 
 def audit(run, **ranks):
@@ -12,6 +13,7 @@ def audit(run, **ranks):
         frame = pd.read_csv(run.folder / "ranks.csv")
         frame["rank_all"] = values
         frame.to_csv(run.folder / f"ranks-{context}.csv", index=False)
+    write_contexts(run.folder)
     return run
 
 

@@ -15,6 +15,7 @@ from recbole_session.run.run import Run
 from recbole_session.run.training import run_session
 from tests.conftest import TINY_MODEL
 from tests.inference.conftest import ROWS, write_rows
+from tests.report.conftest import write_contexts
 
 FILES = {
     "table.md", "table.tex", "table.csv", "significance.csv", "slices.csv", "costs.md", "costs.csv", "report.md",
@@ -168,6 +169,7 @@ def test_an_audit_of_the_context_is_reported(make_run, tmp_path):
     for run in runs:
         for context in ("inferred", "withheld"):
             (run.folder / f"ranks-{context}.csv").write_bytes((run.folder / "ranks.csv").read_bytes())
+        write_contexts(run.folder)
     written = write_report(Comparison("test", "toy", ("a", "b"), "a", runs), tmp_path, {})
     assert "context.csv" in {path.name for path in written}
     assert "context" in check_page((tmp_path / "report.html").read_text(encoding="utf-8")).ids

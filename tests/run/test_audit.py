@@ -189,7 +189,7 @@ def test_time_and_session_of_the_target_do_not_reach_the_input(
     folder = train(tmp_path)
     before = rank_in_contexts(Run(folder))[1]
     write(delay=77 * DAY, session="new")
-    after = rank_in_contexts(Run(folder))[1]
+    after = rank_in_contexts(Run(folder), may_differ=True)[1]
     for context in ("inferred", "withheld"):
         assert before[context].metrics == after[context].metrics
         for name, ranks in before[context].ranks.items():

@@ -1,7 +1,5 @@
-"""Run folders from a stranger: whatever their files hold, the answer is a result or one sentence."""
+"""Run folders from a stranger, damaged by hand; `tests/test_hostile.py` damages them at random."""
 
-import json
-import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -10,20 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import recbole_session
 from recbole_session.errors import InputError
 from recbole_session.run.audit import audit_run
 from recbole_session.run.checkpoint import read_checkpoint
-from recbole_session.run.run import Run
 from recbole_session.run.training import run_session
 from tests.conftest import TINY_MODEL, random_rows
-
-N_EXAMPLES = int(os.environ.get("RECBOLE_SESSION_FUZZ", "40"))
-FEW_DAYS = [("i1", 5), ("i2", 200_000)]
+from tests.hostile import change
 
 
 @pytest.fixture(scope="module")
@@ -43,79 +35,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original, tmp_path / "run"))
-
-
-def change(path: Path, edit: Callable[[Any], Any]) -> None:
-    """Write a file of a run folder again with other content."""
-    if path.suffix == ".pth":
-        torch.save(edit(torch.load(path, weights_only=True)), path)
-    elif path.suffix == ".yaml":
-        path.write_text(yaml.safe_dump(edit(yaml.safe_load(path.read_text()))))
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(edit(json.loads(path.read_text()))))
-    else:
-        path.write_text(edit(path.read_text()))
-
-
-def read_all(folder: Path) -> None:
-    """Do what users do with a run folder that they were given."""
-    run = Run(folder)
-    for read in (
-        lambda: run.result,
-        lambda: [run.ranks(context) for context in ("told", "inferred", "withheld")],
-        lambda: recbole_session.load(folder).recommend(FEW_DAYS, k=3),
-        lambda: run.dataset(),
-    ):
-        try:
-            read()
-        except InputError as error:
-            assert len(str(error).splitlines()) == 1
-
-
-HOSTILE = st.sampled_from(
-    [None, True, -1, 0, 10**30, 1.5, float("nan"), "", "x", "\x1b[2J", "../../x", [], {}, [1], {"a": 1}, torch.ones(3)]
-)
-
-
-def spoilt(content: Any, data: st.DataObject) -> Any:
-    """Content in which one value, somewhere, is another or missing."""
-    if isinstance(content, dict) and content and data.draw(st.integers(0, 5)):
-        name = data.draw(st.sampled_from(sorted(content, key=str)))
-        if not data.draw(st.integers(0, 3)):
-            return {key: value for key, value in content.items() if key != name}
-        return {**content, name: spoilt(content[name], data)}
-    return data.draw(HOSTILE)
-
-
-@pytest.mark.parametrize("name", ["best.pth", "vocabulary.json", "result.json", "config.yaml"])
-def test_any_other_content_is_read_or_refused(name: str, original: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(original, tmp_path / "run"))
-
-    @settings(max_examples=N_EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.data())
-    def check(data: st.DataObject) -> None:
-        shutil.copy(original / name, folder / name)
-        try:
-            change(folder / name, lambda content: spoilt(content, data))
-        except (TypeError, yaml.YAMLError):  # no JSON or YAML has such a value
-            return
-        read_all(folder)
-
-    check()
-
-
-@pytest.mark.parametrize("name", ["best.pth", "vocabulary.json", "result.json", "config.yaml", "ranks.csv"])
-def test_any_other_bytes_are_read_or_refused(name: str, original: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(original, tmp_path / "run"))
-    whole = (original / name).read_bytes()
-
-    @settings(max_examples=N_EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.integers(0, len(whole)), st.integers(0, 40), st.binary(max_size=40))
-    def check(start: int, length: int, other: bytes) -> None:
-        (folder / name).write_bytes(whole[:start] + other + whole[start + length :])
-        read_all(folder)
-
-    check()
 
 
 @pytest.mark.parametrize(

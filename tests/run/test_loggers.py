@@ -1,4 +1,7 @@
+import logging
 import sys
+import threading
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,7 +13,7 @@ from recbole_session.errors import InputError
 from recbole_session.run import loggers
 from recbole_session.run.loggers import RunLog
 from recbole_session.run.trainer import SessionTrainer
-from recbole_session.run.training import run_session
+from recbole_session.run.training import logging_to, run_session
 from tests.conftest import TINY_MODEL, WriteDataset, random_rows
 
 SETS = ("random", "popular", "all")
@@ -150,6 +153,30 @@ def test_tensorboard_gets_them_too(keys: dict[str, Any]) -> None:
         assert event.step == result["best_epoch"] + 1
         assert event.value == pytest.approx(result["test"][name]["ndcg@10"])
     assert [event.step for event in events.Scalars("valid/random/ndcg@10")] == [1, 2]
+
+
+def test_a_full_disk_costs_the_log_and_not_the_run(
+    tmp_path: Path,
+    full_disk: Callable[[int], None],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of TensorBoard, which writes in a thread, and of run.log."""
+    services = {"log_wandb": False, "log_mlflow": False}
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)  # not pytest's
+    full_disk(1000)
+    with logging_to(tmp_path / "run.log", "INFO"), RunLog(services, tmp_path) as log:
+        for epoch in range(1000):
+            log.log({"train/loss": 1.0}, epoch)
+    with logging_to(Path("/dev/full"), "INFO"):
+        logging.getLogger().info("epoch 1")
+    out, errors = capfd.readouterr()
+    assert errors.splitlines() == [
+        "TensorBoard is left out from here on: [Errno 27] File too large",
+        "epoch 1",
+        "/dev/full is left out from here on: [Errno 28] No space left on device",
+    ]
+    assert "Traceback" not in out + errors
 
 
 @pytest.mark.parametrize("package", ["wandb", "mlflow"])

@@ -56,8 +56,8 @@ def test_ranks_must_give_the_metrics_of_the_result(tmp_path: Path) -> None:
     path.write_text(f"{HEADER}\nu,i,1,5\nv,j,3,5\n")
     frame = read_ranks(path)
     metrics = {"all": {"ndcg@2": 0.5, "ndcg@3": 0.75, "mrr@3": 2 / 3, "averagepopularity@3": 9.0}}
-    check_metrics(path, frame, metrics)
+    check_metrics(path, frame, metrics, "result.json")
     with pytest.raises(InputError, match=r"gives ndcg@3 = 0.750000 among all, and result.json beside it says 0.250000"):
-        check_metrics(path, frame, {"all": {**metrics["all"], "ndcg@3": 0.25}})
+        check_metrics(path, frame, {"all": {**metrics["all"], "ndcg@3": 0.25}}, "result.json")
     with pytest.raises(InputError, match=r"ranks among all, and result.json beside it among random, all"):
-        check_metrics(path, frame, {"random": {}, **metrics})
+        check_metrics(path, frame, {"random": {}, **metrics}, "result.json")

@@ -19,9 +19,7 @@ from recbole_session.run.run import Run
 from recbole_session.run.trainer import SessionTrainer
 from recbole_session.run.training import run_session
 from tests.conftest import WriteDataset, random_rows
-from tests.processes import CONTEXT, arguments, assert_same_weights, keys_of, only_run, outcome, start
-
-N_KILLS = int(os.environ.get("RECBOLE_SESSION_KILLS", "3"))
+from tests.processes import CONTEXT, N_KILLS, arguments, assert_same_weights, keys_of, only_run, outcome, start
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +78,7 @@ def test_a_broken_run_goes_on_to_the_same_bits(
 
 @pytest.mark.parametrize("attempt", range(N_KILLS))
 def test_killed_at_a_random_moment_and_resumed(attempt: int, tmp_path: Path) -> None:
-    """RECBOLE_SESSION_KILLS=20 kills twenty runs instead of three."""
+    """RECBOLE_SESSION_KILLS=20 kills twenty runs instead of two."""
     keys = {"hidden_dropout_prob": 0.1, "epochs": 12}
     whole = uninterrupted(tmp_path, "SessionBERT4Rec", **keys)
     log = (whole / "run.log").read_text(encoding="utf-8")
@@ -196,7 +194,7 @@ def test_a_signal_after_the_evaluation_leaves_a_finished_run(tmp_path: Path, mon
 
 @pytest.mark.parametrize("attempt", range(N_KILLS))
 def test_a_signal_at_a_random_moment_ends_the_run_soon(attempt: int, tmp_path: Path) -> None:
-    """RECBOLE_SESSION_KILLS=20 signals twenty runs instead of three."""
+    """RECBOLE_SESSION_KILLS=20 signals twenty runs instead of two."""
     keys = keys_of(tmp_path, "SASRec", epochs=100_000, eval_step=1, stopping_step=100_000, checkpoint_interval=1000)
     process = start(arguments("SASRec", keys), tmp_path / "stderr")
     while "epoch 1 training" not in ((tmp_path / "stderr").read_text() if (tmp_path / "stderr").exists() else ""):

@@ -233,11 +233,15 @@ def test_every_model_on_the_list_runs(model: str, tmp_path: Path, write_dataset:
         ({"train_batch_size": 0}, "train_batch_size is 0"),
         ({"eval_candidates": ["random", "nowhere.csv"]}, "nowhere.csv"),
         ({"data_path": "nowhere"}, "recbole-session convert"),
+        (
+            {"model": "GRU4RecCPR", "n_facet": 3},
+            r"^GRU4RecCPR cannot be built with these keys: AssertionError at '.*n_",
+        ),
     ],
 )
 def test_a_mistake_leaves_no_run_folder(keys: dict[str, object], words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
-        run(tmp_path, **keys)
+        run(tmp_path, **{"model": "SessionBERT4Rec", **keys})
     assert not (tmp_path / "saved").exists()
 
 

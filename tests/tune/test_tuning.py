@@ -5,9 +5,7 @@ import json
 import os
 import signal
 import sqlite3
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -26,7 +24,7 @@ from recbole_session.run.training import run_session  # noqa: E402
 from recbole_session.tune import tuning  # noqa: E402
 from recbole_session.tune.search_space import Search  # noqa: E402
 from tests.conftest import DAY, WriteDataset, random_rows  # noqa: E402
-from tests.processes import CONTEXT, keys_of  # noqa: E402
+from tests.processes import CONTEXT, keys_of, run_command  # noqa: E402
 
 SPACE = "hidden_size: [4, 8, 16]\nmask_ratio: {low: 0.1, high: 0.6}\nn_heads: [1, 2]\n"
 
@@ -250,22 +248,6 @@ def test_mistakes_on_the_command_line(
     assert not (tmp_path / "saved").exists()
 
 
-def _tune(argv: list[str], log: Path) -> None:
-    """Run the command in this process."""
-    torch.set_num_threads(1)
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        sys.stdout = sys.stderr = file
-        try:
-            code = main(argv)
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        file.flush()
-        os._exit(code)
-
-
 def states(base: Path) -> list[str]:
     """States of the trials, with the number of keys that each has chosen so far."""
     query = (
@@ -284,7 +266,7 @@ def test_a_trial_that_was_stopped_is_repeated(
     number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     argv = arguments(tmp_path, "--trials=3", epochs=20, stopping_step=20)
-    process = CONTEXT.Process(target=_tune, args=(argv, tmp_path / "log"))
+    process = CONTEXT.Process(target=run_command, args=(argv, tmp_path / "log"))
     process.start()
     while states(tmp_path)[1:] != ["RUNNING with 3"]:
         assert process.is_alive(), (tmp_path / "log").read_text()
@@ -338,7 +320,7 @@ def _tune_on_a_full_disk(argv: list[str], log: Path, size: int) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-    _tune(argv, log)
+    run_command(argv, log)
 
 
 def test_a_full_disk_costs_no_trial(tmp_path: Path) -> None:
@@ -358,6 +340,18 @@ def test_a_full_disk_costs_no_trial(tmp_path: Path) -> None:
     assert sum(row["state"] in ("complete", "pruned") for row in rows) >= 2
 
 
+def test_outputs_that_cannot_be_written_are_refused_before_the_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = arguments(tmp_path, "--trials=1", epochs=1)
+    (folder_of(tmp_path) / "trials.csv").mkdir(parents=True)
+    assert main(argv) == 2
+    assert "trials.csv is a folder; name a file" in capsys.readouterr().err
+    assert states(tmp_path) == []
+    (folder_of(tmp_path) / "trials.csv").rmdir()
+    assert main(argv) == 0
+
+
 def test_a_torn_database_is_refused_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = arguments(tmp_path, "--trials=1", epochs=1)
     assert main(argv) == 0
@@ -375,7 +369,7 @@ def test_a_torn_database_is_refused_in_one_sentence(tmp_path: Path, capsys: pyte
 
 def test_two_processes_share_a_study(tmp_path: Path) -> None:
     argv = arguments(tmp_path, "--trials=8", epochs=8)
-    processes = [CONTEXT.Process(target=_tune, args=(argv, tmp_path / f"log{number}")) for number in range(2)]
+    processes = [CONTEXT.Process(target=run_command, args=(argv, tmp_path / f"log{number}")) for number in range(2)]
     for process in processes:
         process.start()
     for process in processes:

@@ -10,7 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recbole_session.converters.thresholds import DAY
+from recbole_session.data.atomic import check_times, read_columns, read_header
 from recbole_session.errors import InputError
+from recbole_session.files import replacing
 
 HOUR = DAY // 24
 GAPS = {  # seconds
@@ -58,21 +60,19 @@ def load_interactions(path: Path, session_gap: int = DAY) -> Interactions:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist: convert the dataset first, or name its folder by --data_path.")
-    try:
-        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=3, encoding="utf-8")
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} does not read as an atomic file ({error}): convert the dataset again.") from error
-    frame.columns = [str(name).partition(":")[0] for name in frame.columns]
-    missing = [name for name in ("user_id", "item_id", "timestamp") if name not in frame]
-    if missing or not len(frame):
-        what = f"has no column {missing[0]}" if missing else "holds no rows"
-        raise InputError(f"{path} {what}, but needs user_id, item_id and timestamp in every row.")
-    times = pd.to_numeric(frame["timestamp"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    if not np.isfinite(times).all():
-        line = int(np.flatnonzero(~np.isfinite(times))[0]) + 2
-        raise InputError(f"{path} line {line}: the timestamp is no number of seconds.")
+    fields = read_header(path, "\t", "utf-8-sig")
+    missing = [name for name in ("user_id", "item_id", "timestamp") if name not in fields]
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]}; it needs user_id, item_id and timestamp")
+    if fields["timestamp"] != "float":
+        raise InputError(f"{path}, line 1: timestamp is of type {fields['timestamp']}; write timestamp:float")
+    frame = read_columns(path, fields, ("user_id", "item_id", "timestamp", "session_id"), "\t", "utf-8-sig")
+    check_times(path, "timestamp", frame["timestamp"])
+    frame = frame.dropna(subset=["user_id", "item_id"])  # as RecBole does
+    if frame.empty:
+        raise InputError(f"{path} holds no rows: convert the dataset again")
     users, items = (pd.factorize(frame[name])[0].astype(np.int64) for name in ("user_id", "item_id"))
-    seconds = np.floor(times).astype(np.int64)
+    seconds = np.floor(frame["timestamp"].to_numpy()).astype(np.int64)
     order = np.lexsort((seconds, users))
     users, items, seconds = users[order], items[order], seconds[order]
     if "session_id" in frame:
@@ -169,11 +169,13 @@ def plot_sizes(sizes: Sizes, title: str, path: Path) -> None:
         gaps_axis.axvline(seconds, color="black", linewidth=0.8, linestyle="--")
         gaps_axis.text(seconds, 1, name, rotation=90, va="top", ha="right", transform=gaps_axis.get_xaxis_transform())
     figure.suptitle(title)
-    try:
-        # No date and no version in the file: the same dataset gives the same bytes.
-        figure.savefig(path, metadata={"Software": None} if path.suffix == ".png" else None)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--plot {path} cannot be written ({error}): give a path that ends in .png.") from error
+    with replacing(path) as temporary:
+        try:
+            # No date and no version in the file: the same dataset gives the same bytes.
+            metadata = {"Software": None} if path.suffix == ".png" else None
+            figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
+        except ValueError as error:
+            raise InputError(f"--plot {path} cannot be written ({error}): give a path that ends in .png.") from error
 
 
 def _log_bins(largest: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

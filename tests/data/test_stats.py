@@ -3,7 +3,7 @@
 import pytest
 
 from recbole_session.converters import convert
-from recbole_session.converters.stats import (
+from recbole_session.data.stats import (
     GAPS,
     PAPER,
     gap_rows,
@@ -99,11 +99,13 @@ def test_the_command_without_a_column_of_the_paper(cli, tmp_path):
     ("text", "message"),
     [
         (None, "does not exist"),
-        ("", "does not read"),
+        ("", "is empty"),
         (HEADER, "holds no rows"),
         ("user_id:token\titem_id:token\nu\tx\n", "no column timestamp"),
-        (HEADER + "u\tx\tnoon\t1\n", "line 2: the timestamp"),
-        (HEADER + ROWS + "a\tb\tc\td\te\tf\n", "does not read"),
+        (HEADER.replace("timestamp:float", "timestamp:token") + ROWS, "write timestamp:float"),
+        (HEADER + "u\tx\tnoon\t1\n", "line 2: timestamp is 'noon'"),
+        (HEADER + ROWS + "a\tb\tc\td\te\tf\n", "line 8 has 6 columns; the header names 4"),
+        (HEADER + ROWS + "a\tb\n", "line 8 has 2 columns"),
     ],
 )
 def test_refused(write, tmp_path, text, message):
@@ -115,8 +117,9 @@ def test_refused(write, tmp_path, text, message):
 def test_a_picture_that_cannot_be_written(cli, write, tmp_path):
     pytest.importorskip("matplotlib")
     write(HEADER + ROWS)
-    for path in (tmp_path / "no" / "x.png", tmp_path / "x.nothing"):
+    for path, words in ((tmp_path / "no" / "x.png", "there is no folder"), (tmp_path / "x.no", "cannot be written")):
         code, _, errors = cli("stats", "small", "--plot", path)
         assert code == 2
-        assert "cannot be written" in errors
+        assert words in errors
+        assert not path.exists()
     assert cli("stats", "small", "--session_gap", "-1")[0] == 2
