@@ -70,7 +70,7 @@ def read_comparison(folder: Path) -> Comparison:
     plan, path = read_plan(folder / "comparison.yaml"), folder / "runs.json"
     finished: list[Run] = []
     failures: dict[tuple[str, int], str] = {}
-    names, cells = tuple(row.name for row in plan.rows), set()
+    names, sweep, cells = tuple(row.name for row in plan.rows), plan.sweep or "", set()
     for entry in read_json(path, {"row": str, "seed": int}, is_list=True):
         cell = entry["row"], entry["seed"]
         if cell in cells or cell[0] not in names:
@@ -92,7 +92,7 @@ def read_comparison(folder: Path) -> Comparison:
         runs=tuple(finished),
         failures=dict(sorted(failures.items())),
         sweep_key=plan.sweep,
-        sweep_values={row.name: row.keys[plan.sweep] for row in plan.rows if plan.sweep in row.keys},
+        sweep_values={row.name: row.keys[sweep] for row in plan.rows if sweep in row.keys},
     )
 
 
@@ -103,7 +103,7 @@ def _read_run(folder: Path, entry: Mapping[str, Any]) -> Run:
         found, expected = run.result[key], entry.get(key, run.result[key])
         if found != expected:
             raise InputError(
-                f"{folder} was made with other data than the comparison ({key} is {shown(found)}, and "
-                f"{shown(expected)} in runs.json); {_AGAIN}"
+                f"{folder} was made with other data than the comparison ({key} is "
+                f"{shown(str(found)[:12])}, and {shown(str(expected)[:12])} in runs.json); {_AGAIN}"
             )
     return run

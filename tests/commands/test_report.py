@@ -132,7 +132,7 @@ def test_a_damaged_comparison_is_told(folder, file, content):
     [
         (0, {"row": "z"}, "row 'z', seed 2020 is not in comparison.yaml"),
         (1, {"row": "a"}, "row 'a', seed 2020 is there twice"),
-        (0, {"seed": 7}, r"seed is 2020, and 7 in runs\.json"),
+        (0, {"seed": 7}, r"seed is '2020', and '7' in runs\.json"),
         (0, {"seed": "7"}, r"\[0\]\.seed is '7'"),
         (0, {"folder": 3}, "folder is 3"),
     ],

@@ -303,7 +303,7 @@ def test_a_run_of_other_data_is_not_reported(tmp_path: Path) -> None:
     result = json.loads((run_folders(tmp_path)[0] / "result.json").read_text())
     result["dataset_checksum"] = "0" * 64
     (run_folders(tmp_path)[0] / "result.json").write_text(json.dumps(result))
-    with pytest.raises(InputError, match=r"was made with other data than the comparison \(dataset_checksum is 000000"):
+    with pytest.raises(InputError, match=r"was made with other data than the comparison \(dataset_checksum is '000000"):
         read_comparison(comparison)
 
 
