@@ -61,14 +61,20 @@ def plain(value: Any) -> Any:
 
 
 def check_size(value: Any, source: str) -> None:
-    """Refuse a value that holds more, or is nested deeper, than a person writes; YAML's aliases make such values."""
+    """Refuse a value that holds more, or is nested deeper, than a person writes; YAML's aliases make such values.
+
+    So is text with half a surrogate pair, which YAML's escapes make and no file can hold.
+    """
     pending, count = [(value, 0)], 0
     while pending:
         entry, depth = pending.pop()
         count += 1
         if count > _LARGEST or depth > _DEEPEST:
             raise InputError(f"{source} holds more than {_LARGEST:,} values, or is nested more than {_DEEPEST} deep")
-        inner = entry.values() if isinstance(entry, Mapping) else entry if isinstance(entry, list | tuple) else ()
+        if isinstance(entry, str) and re.search("[\ud800-\udfff]", entry):
+            raise InputError(f"{source} holds {shown(entry)}, which is not text")
+        pairs = [each for pair in entry.items() for each in pair] if isinstance(entry, Mapping) else ()
+        inner = pairs or (entry if isinstance(entry, list | tuple) else ())
         pending += [(more, depth + 1) for more in inner]
 
 

@@ -52,7 +52,10 @@ def read_json(path: Path, fields: Fields, is_list: bool = False) -> Any:
         If the file is missing, is not JSON or fails the check.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        if "\\ud" in text.lower():  # the escape of half a surrogate pair is text that no file can hold
+            json.dumps(content, ensure_ascii=False).encode()
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {error.strerror}; name the run folder of a trained model, or train again"

@@ -286,6 +286,8 @@ def test_an_empty_file_holds_no_keys(tmp_path: Path, text: str) -> None:
         ("epochs=5\n", " must hold 'key: value' lines"),
         ("5: 1\n", "key 5 is unknown"),
         ("epoch: 5\n", "key 'epoch' is unknown; did you mean 'epochs'?"),
+        ('wandb_project: "\\uD800"\n', r"holds '\ud800', which is not text"),
+        ('{"\\uD800": 1}\n', r"holds '\ud800', which is not text"),
     ],
 )
 def test_a_broken_file_is_one_sentence(tmp_path: Path, text: str, words: str) -> None:

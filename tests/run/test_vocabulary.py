@@ -28,6 +28,7 @@ def test_a_missing_or_damaged_file_is_told(tmp_path: Path) -> None:
         "{": "damaged",
         '{"items": []}': "damaged",
         json.dumps({"items": ["a"], "item_counts": [], "users": []}): "1 items and 0 counts",
+        r'{"items": ["\ud800"], "item_counts": [1], "users": []}': "damaged.*surrogates not allowed",
     }.items():
         (tmp_path / "vocabulary.json").write_text(text)
         with pytest.raises(InputError, match=words):
