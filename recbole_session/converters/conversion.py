@@ -28,10 +28,11 @@ from recbole_session.converters.engine import (
     preview,
     write_inter,
     write_items,
+    write_titles,
 )
 from recbole_session.converters.generic import GenericReader
 from recbole_session.converters.lines import LineCheck
-from recbole_session.converters.movielens import MovieLensReader
+from recbole_session.converters.movielens import MovieLensReader, film_titles
 from recbole_session.converters.sources import Source, download, file_checksum, find_sources, plain_text
 from recbole_session.converters.steam import SteamReader
 from recbole_session.converters.thresholds import Thresholds, resolve_thresholds
@@ -191,9 +192,13 @@ def _convert(job: Job) -> dict[str, Any]:
             _check_not_empty(counts, job.name)
             sessions = write_inter(connection, inter)
             to_disk(inter)
+            items, known = inter.with_suffix(".item"), DATASETS.get(job.converter)
             if columns is not None and columns.title is not None:
-                write_items(connection, inter.with_suffix(".item"))
-                to_disk(inter.with_suffix(".item"))
+                write_items(connection, items)
+            elif known and known.layout and (titles := film_titles(job.sources[0], known.layout)):
+                write_titles(connection, titles, items)
+            if items.exists():
+                to_disk(items)
     card = {
         "dataset": job.target,
         "converter": job.converter,

@@ -9,9 +9,13 @@ from recbole_session.converters.movielens import Layout
 from recbole_session.converters.thresholds import Thresholds
 
 _SITE = "https://files.grouplens.org/datasets/movielens"
-_DOUBLE_COLON = Layout("::")
-_CSV = Layout(",", ("userId,movieId,rating,timestamp",), header_required=True)
-_TAB = Layout("\t", ("user_id:token\titem_id:token\trating:float\ttimestamp:float",))
+_DOUBLE_COLON = Layout("::", names={"movies.dat": "::"})
+_CSV = Layout(",", ("userId,movieId,rating,timestamp",), header_required=True, names={"movies.csv": ","})
+_TAB = Layout(
+    "\t",
+    ("user_id:token\titem_id:token\trating:float\ttimestamp:float",),
+    names={"u.item": "|", "ml-100k.item": "\t"},
+)
 
 
 @dataclass(frozen=True)

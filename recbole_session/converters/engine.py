@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,16 @@ def write_items(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             GROUP BY item_id ORDER BY min(line)
         ) TO {sql_text(str(path))} (FORMAT csv, HEADER true, DELIMITER '\t', QUOTE '', ESCAPE '')"""
     )
+
+
+def write_titles(connection: duckdb.DuckDBPyConnection, titles: Mapping[str, str], path: Path) -> None:
+    """Write those of ``titles``, by item, that the table ``sessions`` holds as an ``.item`` file, like `write_items`."""
+    items = connection.execute("SELECT DISTINCT item_id FROM sessions ORDER BY item_id").fetchall()
+    lines = ["item_id:token\ttitle:token_seq"]
+    for (item,) in items:
+        title = re.sub(r"[\s\x00-\x1f\x7f]+", " ", titles.get(str(item), "")).strip()
+        lines.append(f"{item}\t{title}".replace('"', "'"))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _number(connection: duckdb.DuckDBPyConnection, select: str) -> int:

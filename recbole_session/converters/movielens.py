@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recbole_session.converters.lines import MAX_TIME, BadLine, line_faults, lines_sql, shown, sql_text, time_fault
+from recbole_session.converters.sources import Source, beside, open_source
 from recbole_session.errors import InputError
 
 FIELDS = ("user", "item", "rating", "timestamp")
@@ -16,11 +18,16 @@ GRAMMAR = ("[0-9]{1,18}", "[0-9]{1,18}", r"[0-9]{1,8}(?:\.[0-9]{0,7})?", "[0-9]{
 
 @dataclass(frozen=True)
 class Layout:
-    """How a MovieLens release writes its ratings: the separator and the header lines it may have."""
+    """How a MovieLens release writes its ratings: the separator and the header lines it may have.
+
+    ``names`` are the files that may lie beside them with the titles of the films, by their separator: the id is the
+    first column, the title the second.
+    """
 
     delimiter: str
     headers: tuple[str, ...] = ()
     header_required: bool = False
+    names: dict[str, str] = field(default_factory=dict)
 
 
 class MovieLensReader:
@@ -90,3 +97,19 @@ class MovieLensReader:
                 kind = "non-negative number" if name == "rating" else "non-negative whole number"
                 return f"{name} {shown(field)} is not a {kind}"
         return time_fault(int(fields[3])) or f"unreadable: {shown(line)}"
+
+
+def film_titles(source: Source, layout: Layout) -> dict[str, str]:
+    """Titles of films by id, from the file beside the ratings; none where there is no such file."""
+    for name, separator in layout.names.items():
+        if (file := beside(source, name)) is not None:
+            with open_source(file) as stream:
+                content = b"".join(iter(lambda: stream.read(1 << 20), b""))
+            try:
+                text = content.decode("utf-8-sig")
+            except UnicodeDecodeError:  # ml-100k and ml-1m
+                text = content.decode("latin-1")
+            lines = text.splitlines()
+            rows = csv.reader(lines) if separator == "," else (line.split(separator) for line in lines)
+            return {str(int(row[0])): row[1] for row in rows if len(row) > 1 and re.fullmatch(GRAMMAR[1], row[0])}
+    return {}

@@ -148,6 +148,16 @@ def _find_in_zip(path: Path, names: tuple[str, ...]) -> list[Source]:
     )
 
 
+def beside(source: Source, name: str) -> Source | None:
+    """Return the file ``name``, packed or not, in the folder of a source or of its archive; None if there is none."""
+    if source.member is not None:
+        member = str(PurePosixPath(source.member).with_name(name))
+        with _named(source.path.name), zipfile.ZipFile(source.path) as archive:
+            return Source(source.path, member) if member in archive.namelist() else None
+    paths = (source.path.with_name(name), source.path.with_name(f"{name}.gz"))
+    return next((Source(path) for path in paths if path.is_file()), None)
+
+
 @contextmanager
 def open_source(source: Source) -> Iterator[BinaryIO]:
     """Open a source as a stream of unpacked bytes that stops, with an InputError, at a bomb or damage."""

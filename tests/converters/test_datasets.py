@@ -177,6 +177,37 @@ def test_titles(tmp_path):
     assert not written.with_suffix(".item").exists()  # names of other items
 
 
+@pytest.mark.parametrize(
+    ("name", "ratings", "film", "text"),
+    [
+        ("ml-1m", "ratings.dat", "movies.dat", "2::L'\xe9t\xe9::Drama\n30::\"B\" \x1b\tC::Drama\n9::Nobody's::Drama\n"),
+        ("ml-20m", "ratings.csv", "movies.csv", 'movieId,title,genres\r\n2,L\'\xe9t\xe9,D\r\n30,"""B"" C",D\r\n'),
+        ("ml-100k", "u.data", "u.item", "2|L'\xe9t\xe9|01-Jan-1995||http\n30|\"B\" C|01-Jan-1995\n"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_titles_of_films_lie_beside_the_ratings(name, ratings, film, text, packed, tmp_path):
+    mark = {"ratings.dat": "::", "ratings.csv": ",", "u.data": "\t"}[ratings]
+    header = ["userId,movieId,rating,timestamp"] if mark == "," else []
+    rows = "\n".join([*header, *(mark.join(row.split()) for row in ("1 30 4.0 50", "1 2 4.0 60", "1 4 4.0 70"))])
+    encoding = "utf-8" if mark == "," else "latin-1"
+    for file, content in ((ratings, rows.encode()), (film, text.encode(encoding))):
+        (tmp_path / file).write_bytes(content)
+    raw = tmp_path / ratings
+    if packed:
+        raw = tmp_path / "x.zip"
+        with zipfile.ZipFile(raw, "w") as archive:
+            for file in (ratings, film):
+                archive.write(tmp_path / file, f"{name}/{file}")
+    written = run_conversion(name, raw, tmp_path / "out", **EVERYBODY).path
+    expected = "item_id:token\ttitle:token_seq\n2\tL'\xe9t\xe9\n4\t\n30\t'B' C\n"
+    assert written.with_suffix(".item").read_text(encoding="utf-8") == expected
+    (tmp_path / film).unlink()
+    if not packed:
+        run_conversion(name, raw, tmp_path / "out", **EVERYBODY)
+        assert not written.with_suffix(".item").exists()
+
+
 def globo_zip(tmp_path):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

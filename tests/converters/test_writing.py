@@ -180,7 +180,11 @@ conversion.run_conversion("ml-100k", None, {str(tmp_path)!r})
         assert not inter.exists()
     convert("ml-100k", None, tmp_path)  # the next conversion cleans up
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ml-100k"]
-    assert sorted(path.name for path in (tmp_path / "ml-100k").iterdir()) == ["dataset.json", "ml-100k.inter"]
+    assert sorted(path.name for path in (tmp_path / "ml-100k").iterdir()) == [
+        "dataset.json",
+        "ml-100k.inter",
+        "ml-100k.item",
+    ]
 
 
 def test_ml_100k_is_quick_and_quiet(tmp_path, capfd):
