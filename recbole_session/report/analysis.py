@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 import pandas as pd
 
 from recbole_session.compare.runs import Comparison
+from recbole_session.data.dataset import SessionDataset
 from recbole_session.errors import InputError
+from recbole_session.report.examples import find_examples
 from recbole_session.report.row_settings import row_settings, split_settings
 from recbole_session.report.sentences import failures, legend, summary
 from recbole_session.report.slices import dataset_table, user_facts
@@ -37,6 +39,8 @@ class Analysis:
         Why there are no slices; else empty.
     common, differing : dict
         Keys that all rows share, and by row the others.
+    examples : DataFrame
+        See `examples.find_examples`, of the row `compared` with the baseline; empty where the dataset cannot be loaded.
     """
 
     comparison: Comparison
@@ -47,6 +51,7 @@ class Analysis:
     no_slices: str
     common: dict[str, Any]
     differing: dict[str, dict[str, Any]]
+    examples: pd.DataFrame
 
     @cached_property
     def whole(self) -> pd.DataFrame:
@@ -73,6 +78,16 @@ class Analysis:
         cells = self.whole[self.whole["ci_low"].notna()]
         columns = list(zip(cells["candidates"], cells["metric"], strict=True))
         return next(iter([c for c in columns if c[0] == "all"][-1:] or columns[-1:]), None)
+
+    @property
+    def compared(self) -> str | None:
+        """The best row by the principal column beside the baseline."""
+        column = self.principal
+        lines = self.whole[self.whole["row"] != self.comparison.baseline]
+        if column is None or not self.comparison.runs_of(self.comparison.baseline) or not len(lines):
+            return None
+        lines = lines[(lines["candidates"] == column[0]) & (lines["metric"] == column[1])]
+        return str(lines.loc[lines["mean"].idxmax(), "row"])
 
     @property
     def failures(self) -> list[tuple[str, str]]:
@@ -108,26 +123,30 @@ def analyse(comparison: Comparison, settings: Mapping[str, Any], data_path: Path
         not an error: the report says so and leaves out the slices.
     """
     values = read_user_values(comparison) if comparison.runs else None
-    dataset, facts, no_slices = _dataset_parts(comparison, values, data_path)
+    dataset, facts, no_slices = _load_dataset(comparison, values, data_path)
     common, differing = split_settings(row_settings(comparison))
-    return Analysis(
+    analysis = Analysis(
         comparison=comparison,
         settings=settings,
         table=tidy_table(comparison, values, facts) if values else empty_table(),
         n_users=len(values.weights) if values else 0,
-        dataset=dataset,
+        dataset=dataset_table(dataset) if dataset else [],
         no_slices=no_slices,
         common=common,
         differing=differing,
+        examples=pd.DataFrame(),
     )
+    if dataset is None or analysis.principal is None or analysis.compared is None:
+        return analysis
+    return replace(analysis, examples=find_examples(comparison, dataset, analysis.compared, analysis.principal))
 
 
-def _dataset_parts(
+def _load_dataset(
     comparison: Comparison, values: UserValues | None, data_path: Path | None
-) -> tuple[list[tuple[str, str]], pd.DataFrame | None, str]:
-    """Lines of the dataset's table, the facts of its users, and why there are no slices."""
+) -> tuple[SessionDataset | None, pd.DataFrame | None, str]:
+    """Dataset of the runs, the facts of its users, and why there are no slices."""
     if values is None:
-        return [], None, "no run has a result"
+        return None, None, "no run has a result"
     try:
         dataset = comparison.runs[0].dataset(data_path)
         facts = user_facts(dataset)
@@ -136,5 +155,5 @@ def _dataset_parts(
                 "the dataset has changed since the runs were trained: it has other test users or other targets"
             )
     except InputError as error:
-        return [], None, str(error)
-    return dataset_table(dataset), facts, ""
+        return None, None, str(error)
+    return dataset, facts, ""

@@ -30,6 +30,7 @@ def markdown_report(analysis: Analysis) -> str:
     ]
     if principal is not None:
         parts += [*_differences(analysis, principal), *_slices(analysis, principal), *_contexts(analysis, principal)]
+        parts += _examples(analysis, principal)
     elif analysis.no_slices:
         parts += _no_slices(analysis)
     return "\n\n".join([*parts, *_hyper_parameters(analysis)]) + "\n"
@@ -61,7 +62,7 @@ def _setting(analysis: Analysis) -> list[str]:
         "Seeds": ", ".join(str(seed) for seed in sorted({run.seed for run in comparison.runs})),
         "Baseline": markdown(comparison.baseline),
     }
-    if common.get("valid_metric"):
+    if {"valid_metric", "valid_candidates"} <= common.keys():  # the same in all rows
         among = _code(common["valid_candidates"])
         facts["Choice of the epoch"] = f"{markdown(common['valid_metric'])} among {among} on validation"
     parts = ["## Experimental setting", *(f"**{name}:** {fact}" for name, fact in facts.items())]
@@ -147,6 +148,24 @@ def _contexts(analysis: Analysis, principal: Column) -> list[str]:
         "The gain is over the baseline in the same context; kept is the share of the told gain that is left, where "
         "that gain is positive by its 95% interval. The other columns are in `context.csv`.",
         _table("model", pd.DataFrame(columns)),
+    ]
+
+
+def _examples(analysis: Analysis, principal: Column) -> list[str]:
+    if not len(analysis.examples):
+        return []
+    baseline, row = (markdown(name) for name in (analysis.comparison.baseline, analysis.compared))
+    rows = [
+        [*map(markdown, (line.user, line.before, line.target)), "first" if line.opens_session else "later",
+         str(line.baseline_rank), str(line.rank)]
+        for line in analysis.examples.itertuples()
+    ]  # fmt: skip
+    header = ["user", "before, the latest items", "target", "in its session", f"rank by {baseline}", f"rank by {row}"]
+    return [
+        "## Examples",
+        f"The test targets that gain and lose most in {row}, by rank among {_code(principal[0])} in one seed. They are "
+        "picked for their extreme ranks and prove nothing.",
+        markdown_table(header, rows, align="---"),
     ]
 
 

@@ -38,7 +38,8 @@ def write_report(
         Rows without a finished run are reported as such.
     folder : Path
         Made if it is missing. Gets ``table.md``, ``table.tex``, ``table.csv`` (the metrics), ``significance.csv``,
-        ``slices.csv`` and ``context.csv`` (lines of the tidy table, as far as there are any), ``costs.md``,
+        ``slices.csv`` and ``context.csv`` (lines of the tidy table, as far as there are any), ``examples.csv`` (if
+        the dataset can be read), ``costs.md``,
         ``costs.csv``, ``report.md`` and ``report.html``. All but the costs and the HTML, which shows them, depend on
         the runs' keys, metrics and ranks alone.
     settings : Mapping
@@ -69,6 +70,7 @@ def write_report(
         "slices.csv": _present(analysis.slices.drop(columns=["context", "verdict", "epochs", "place"])),
         "context.csv": _present(analysis.contexts.drop(columns=["fact", "slice", "verdict", "epochs", "place"])),
         "costs.csv": costs,
+        "examples.csv": analysis.examples,
     }
     files = {
         "table.md": metrics_markdown(*metrics),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recbole_session.compare.runs import Comparison
 from recbole_session.errors import InputError
 from recbole_session.report.significance import Floats
+from recbole_session.run.folder import CONTEXTS
 from recbole_session.run.ranks import is_per_user, metric_of_ranks
 from recbole_session.run.run import Run
 
@@ -106,12 +107,12 @@ def read_user_values(comparison: Comparison, context: str = "told") -> UserValue
     """
     _check_same_data(comparison.runs)
     columns = [column for column in common_columns(comparison.runs) if is_per_user(column[1])]
-    reference = _ordered_ranks(comparison.runs[0], context)
+    reference = ordered_ranks(comparison.runs[0], context)
     by_row: dict[str, Floats] = {}
     for name in comparison.names:
         of_seeds = []
         for run in comparison.runs_of(name):
-            ranks = _ordered_ranks(run, context)
+            ranks = ordered_ranks(run, context)
             _check_pairs(reference, ranks, comparison.runs[0].folder, run.folder)
             values = [metric_of_ranks(ranks[f"rank_{candidates}"].to_numpy(), m) for candidates, m in columns]
             of_seeds.append(np.stack(values, axis=1) if values else np.empty((len(ranks), 0)))
@@ -132,7 +133,8 @@ def _check_same_data(runs: Sequence[Run]) -> None:
             )
 
 
-def _ordered_ranks(run: Run, context: str) -> pd.DataFrame:
+def ordered_ranks(run: Run, context: str = CONTEXTS[0]) -> pd.DataFrame:
+    """Ranks of a run by user, each user's targets by time; ``context`` as in `Run.ranks`."""
     return run.ranks(context).set_index("user_id").sort_index(kind="stable")
 
 

@@ -19,7 +19,7 @@ from tests.report.conftest import write_contexts
 
 FILES = {
     "table.md", "table.tex", "table.csv", "significance.csv", "slices.csv", "costs.md", "costs.csv", "report.md",
-    "report.html",
+    "report.html", "examples.csv",
 }  # fmt: skip
 VOID = {"meta", "br"}
 
@@ -135,12 +135,24 @@ def test_seconds_stay_out_of_the_files_that_must_not_change(trained, tmp_path):
     assert differing == {"costs.md", "costs.csv", "report.html"}
 
 
+def test_rows_may_choose_their_epoch_among_different_candidates(make_run, tmp_path):
+    """As SessionSASRec and SessionBERT4Rec do by default."""
+    runs = tuple(
+        make_run(name, {"all": [1, 2, 30]}, config={"valid_metric": "NDCG@10", "valid_candidates": candidates})
+        for name, candidates in (("a", "all"), ("b", "random"))
+    )
+    write_report(Comparison("test", "toy", ("a", "b"), "a", runs), tmp_path, {})
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "Choice of the epoch" not in text
+    assert "valid_candidates=random" in text
+
+
 def test_without_the_dataset_the_report_says_why_there_are_no_slices(make_run, tmp_path):
     runs = tuple(make_run(name, {"all": [1, 2, 30]}, config={"data_path": "nowhere"}) for name in ("a", "b"))
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "slices.csv").write_text("old")
     written = write_report(Comparison("test", "toy", ("a", "b"), "a", runs), tmp_path / "report", {})
-    assert {path.name for path in written} == FILES - {"slices.csv"}
+    assert {path.name for path in written} == FILES - {"slices.csv", "examples.csv"}
     assert not (tmp_path / "report" / "slices.csv").exists()
     assert "there is no nowhere" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     check_page((tmp_path / "report" / "report.html").read_text(encoding="utf-8"))
