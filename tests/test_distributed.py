@@ -192,3 +192,13 @@ def kill_in_epoch_two() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     SessionTrainer._check_nan = killed
+
+
+def test_a_refit_is_that_of_one_process(tmp_path: Path) -> None:
+    one = one_process(tmp_path, "SessionBERT4Rec", refit=True)
+    run_together(arguments("SessionBERT4Rec", exact_keys(tmp_path, "SessionBERT4Rec", refit=True)), 2, tmp_path)
+    several = only_run(tmp_path)
+    assert_same_run(one, several, tolerance=1e-5)  # the losses of both trainings
+    assert len(losses(several)) == 3 + outcome(several)[0]["refit_epochs"]
+    assert (several / "refit.pth").is_file()
+    assert not (several / "refit").exists()

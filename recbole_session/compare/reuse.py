@@ -20,6 +20,7 @@ from recbole_session.run.run import Run
 
 # Keys that may differ when a run is resumed, but that decide on its result.
 _DECISIVE = {"epochs", "stopping_step", "train_time_limit"}
+_OFF = ("refit", False)  # runs of before there was the key do not have it
 
 Runs = Mapping[str, list[Path]]
 
@@ -35,7 +36,7 @@ def identity(values: Mapping[str, Any], reads: frozenset[str]) -> str:
         Keys that its model reads; keys of other models do not count.
     """
     ignored = (FREE_KEYS - _DECISIVE) | (keys_of_all_models() - reads)
-    decisive = {key: plain(value) for key, value in values.items() if key not in ignored}
+    decisive = {key: plain(value) for key, value in values.items() if key not in ignored and (key, value) != _OFF}
     return json.dumps(decisive, sort_keys=True, default=str)
 
 

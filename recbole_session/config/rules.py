@@ -41,7 +41,7 @@ _TABLE: list[tuple[str, kinds.Rule]] = [
     ("model dataset valid_candidates valid_metric", kinds.TEXT),
     ("data_path", kinds.PATH),
     ("checkpoint_dir", kinds.FOLDER),
-    ("use_gpu reproducibility show_progress shuffle enable_amp enable_scaler torch_compile", kinds.TRUE_OR_FALSE),
+    ("use_gpu reproducibility show_progress shuffle enable_amp enable_scaler torch_compile refit", kinds.TRUE_OR_FALSE),
     (
         "gpu_id",
         kinds.either(kinds.integer(0, 1023), kinds.matches(r"[\w/-]{1,99}(,[\w/-]{1,99})*|", "a text such as '0,1'")),

@@ -112,13 +112,18 @@ def build_loaders(config: Any, dataset: SessionDataset) -> tuple[TrainLoader, Ev
     reads.
     """
     views = dict(zip(SPLITS, dataset.build(), strict=True))
-    negatives = config["train_neg_sample_args"]
-    sampler = None
-    if negatives["distribution"] != "none":
-        sampler = RepeatableSampler(["train"], views["train"], negatives["distribution"], negatives["alpha"])
-        sampler = sampler.set_phase("train")
     return (
-        TrainLoader(config, views["train"], sampler, shuffle=config["shuffle"]),
+        train_loader(config, views["train"]),
         EvaluationLoader(config, views["valid"]),
         EvaluationLoader(config, views["test"]),
     )
+
+
+def train_loader(config: Any, view: SessionDataset) -> TrainLoader:
+    """Return the loader of a view for training; see `build_loaders` for when to call it."""
+    negatives = config["train_neg_sample_args"]
+    sampler = None
+    if negatives["distribution"] != "none":
+        sampler = RepeatableSampler(["train"], view, negatives["distribution"], negatives["alpha"])
+        sampler = sampler.set_phase("train")
+    return TrainLoader(config, view, sampler, shuffle=config["shuffle"])

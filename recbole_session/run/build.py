@@ -21,7 +21,8 @@ from recbole_session.data.loaders import EvaluationLoader, TrainLoader, build_lo
 from recbole_session.distributed import on_first_process
 from recbole_session.errors import InputError, shown
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator
-from recbole_session.run.checkpoint import dataset_checksum
+from recbole_session.run.checkpoint import State, check_fits, dataset_checksum, read_checkpoint
+from recbole_session.run.folder import LAST_FILE, check_same_configuration
 from recbole_session.run.trainer import SessionTrainer
 
 
@@ -53,10 +54,20 @@ class Parts:
         """Checksum of the dataset, see `checkpoint.dataset_checksum`."""
         return dataset_checksum(self.dataset)
 
-    def trainer(self, folder: Path) -> SessionTrainer:
+    def saved_state(self, folder: Path) -> State | None:
+        """Read and check ``last.pth``; None for a training that has not finished an epoch."""
+        path = folder / LAST_FILE
+        if not path.exists():
+            return None
+        state = read_checkpoint(path)
+        check_fits(path, state, self.model, self.config["dataset"], self.checksum)
+        check_same_configuration(self.config.resolved, state["config"], path)
+        return state
+
+    def trainer(self, folder: Path, refit_epochs: int | None = None) -> SessionTrainer:
         """Return a trainer that is about to start; it writes into ``folder``."""
-        trainer = SessionTrainer(self.config, self.model, self.evaluator, folder, self.checksum)
-        _set_seed(self.config)
+        trainer = SessionTrainer(self.config, self.model, self.evaluator, folder, self.checksum, refit_epochs)
+        set_seed(self.config)
         return trainer
 
 
@@ -76,15 +87,18 @@ def build(config: Any, with_model: bool = True) -> Parts:
         For a mistake in a key or in the data.
     """
     on_first_process(lambda: _convert_bundled_dataset(config))
-    _set_seed(config)
+    set_seed(config)
     dataset = SessionDataset(config)
     train, valid, test = build_loaders(config, dataset)
     evaluator = RankingEvaluator(config, dataset)
-    model = None
-    if with_model:
-        _set_seed(config)
-        model = _build_model(config, train._dataset).to(config["device"])
+    model = fresh_model(config, train) if with_model else None
     return Parts(config, dataset, train, valid, test, evaluator, model)
+
+
+def fresh_model(config: Any, train: TrainLoader) -> Any:
+    """Build the model with its initial weights, on the device."""
+    set_seed(config)
+    return _build_model(config, train._dataset).to(config["device"])
 
 
 def _build_model(config: Any, dataset: SessionDataset) -> Any:
@@ -103,7 +117,8 @@ def _build_model(config: Any, dataset: SessionDataset) -> Any:
         ) from error
 
 
-def _set_seed(config: Any) -> None:
+def set_seed(config: Any) -> None:
+    """Set every source of random numbers to the run's ``seed``."""
     init_seed(config["seed"], config["reproducibility"])
 
 

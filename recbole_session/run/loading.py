@@ -16,7 +16,7 @@ from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.loaders import evaluation_transform
 from recbole_session.errors import InputError
 from recbole_session.run.checkpoint import load_weights, misfit, read_checkpoint
-from recbole_session.run.folder import BEST_FILE
+from recbole_session.run.folder import BEST_FILE, REFIT_FILE
 from recbole_session.run.vocabulary import Vocabulary
 
 # Where RecBole's models keep a vector per user: Caser, HGN, HRM, NPE, SHAN, TransRec; FOSSIL; FPMC.
@@ -24,7 +24,11 @@ _USER_TABLES = ("user_embedding", "user_lambda", "UI_emb")
 
 
 def load_model(
-    run_folder: Path, vocabulary: Vocabulary, model_class: type | None = None, device: str | torch.device = "cpu"
+    run_folder: Path,
+    vocabulary: Vocabulary,
+    model_class: type | None = None,
+    device: str | torch.device = "cpu",
+    refit: bool = False,
 ) -> tuple[nn.Module, SessionConfig]:
     """Build the model of a run with the weights of its best epoch, ready to answer.
 
@@ -37,6 +41,8 @@ def load_model(
     model_class : type, optional
         The model's class, if it is neither this project's nor RecBole's.
     device : str or torch.device
+    refit : bool
+        Whether to prefer the model that the run trained on all rows, if it did (``refit: True``).
 
     Raises
     ------
@@ -44,7 +50,7 @@ def load_model(
         If the folder holds no run, or its files do not fit together.
     """
     _check_device(device)
-    path = run_folder / BEST_FILE
+    path = run_folder / (REFIT_FILE if refit and (run_folder / REFIT_FILE).is_file() else BEST_FILE)
     if not path.is_file():
         raise InputError(f"there is no {path}; name the run folder of a trained model, e.g. saved/ml-100k/SASRec-...")
     state = read_checkpoint(path)
@@ -56,7 +62,7 @@ def load_model(
         network = config["model_class"](config, catalogue)
         if problem := misfit(state, network):
             raise InputError(
-                f"{run_folder}: best.pth and vocabulary.json do not fit together ({problem}); are they of one run?"
+                f"{run_folder}: {path.name} and vocabulary.json do not fit together ({problem}); are they of one run?"
             )
         return network
 

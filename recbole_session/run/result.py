@@ -106,6 +106,11 @@ def format_table(result: Result, decimals: int) -> str:
         f"{result['num_items']:,} items, {result['num_parameters']:,} parameters",
         f"test, epoch {result['best_epoch'] + 1} of {result['epochs_run']} chosen on validation, "
         f"{result['train_seconds']:.0f} s of training, {result['eval_seconds']:.1f} s of evaluation",
+        *(
+            [f"refit.pth, trained on all rows for {result['refit_epochs']} epochs, is for use and is not tested"]
+            if "refit_epochs" in result
+            else []
+        ),
         "",
         "candidates".ljust(width) + "".join(name.rjust(len(name) + 3).rjust(12) for name in metrics),
     ]

@@ -132,6 +132,6 @@ class Run:
                 "back, or train again"
             )
 
-    def model(self, device: str | torch.device = "cpu") -> tuple[nn.Module, SessionConfig]:
+    def model(self, device: str | torch.device = "cpu", refit: bool = False) -> tuple[nn.Module, SessionConfig]:
         """Build the model with the weights of the best epoch, and its configuration; see `loading.load_model`."""
-        return load_model(self.folder, self.vocabulary, self.model_class, device)
+        return load_model(self.folder, self.vocabulary, self.model_class, device, refit)

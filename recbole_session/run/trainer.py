@@ -52,6 +52,8 @@ class SessionTrainer(Trainer):
         Takes the checkpoints ``best.pth`` and ``last.pth`` and the TensorBoard events.
     checksum : str
         Of the dataset; goes into the checkpoints, see `checkpoint.dataset_checksum`.
+    refit_epochs : int, optional
+        Train that many epochs whatever ``epochs`` and ``train_time_limit`` say, and log to no service: see `refit`.
 
     Attributes
     ----------
@@ -70,14 +72,23 @@ class SessionTrainer(Trainer):
     """
 
     best_valid_score: float
+    epochs: int
     validation_hook: Callable[[int, float], None] | None = None
 
     def __init__(
-        self, config: Any, model: nn.Module, evaluator: RankingEvaluator, run_folder: Path, checksum: str
+        self,
+        config: Any,
+        model: nn.Module,
+        evaluator: RankingEvaluator,
+        run_folder: Path,
+        checksum: str,
+        refit_epochs: int | None = None,
     ) -> None:
-        self.run_log = RunLog(config, run_folder if process_rank() == 0 else None)
+        self.run_log = RunLog(config, run_folder if process_rank() == 0 and refit_epochs is None else None)
         with recbole_logs_to(self.run_log):
             super().__init__(config, model)
+        self.epochs = refit_epochs or self.epochs
+        self.time_limit = config["train_time_limit"] if refit_epochs is None else None
         self.run_folder = run_folder
         self.saved_model_file = str(run_folder / BEST_FILE)
         self.ranking_evaluator = evaluator
@@ -141,10 +152,9 @@ class SessionTrainer(Trainer):
             self._unsaved = self._state(train_data)
             if time.monotonic() - self._last_write >= self.config["checkpoint_interval"]:
                 self._write_last()
-        limit = self.config["train_time_limit"]
-        if limit is not None:  # all processes stop at the same epoch, by the mean of their clocks
+        if self.time_limit is not None:  # all processes stop at the same epoch, by the mean of their clocks
             seconds = torch.tensor(self.train_seconds, dtype=torch.float64, device=self.device)
-            if mean_over_processes(seconds) >= limit:
+            if mean_over_processes(seconds) >= self.time_limit:
                 raise _TimeIsUp
         start = time.perf_counter()
         self._step = 0

@@ -19,10 +19,8 @@ from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
 from recbole_session.interrupts import Interrupted, signals_noted
 from recbole_session.run.build import Parts, build
-from recbole_session.run.checkpoint import State, check_fits, read_checkpoint
 from recbole_session.run.folder import (
     CONFIG_FILE,
-    LAST_FILE,
     LOG_FILE,
     RESULT_FILE,
     check_same_configuration,
@@ -36,6 +34,7 @@ from recbole_session.run.folder import (
 )
 from recbole_session.run.loggers import check_loggers, metric_names
 from recbole_session.run.ranks import write_ranks
+from recbole_session.run.refit import refit
 from recbole_session.run.result import Result, build_result, format_table, write_result
 from recbole_session.run.trainer import SessionTrainer
 from recbole_session.run.vocabulary import write_vocabulary
@@ -92,18 +91,22 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
     logger.info(f"run folder: {folder}")
     for key in config.unused_keys:
         logger.warning(f"{key} is given, but {config['model']} does not read it")
-    state = on_first_process(lambda: _state_to_go_on_from(parts, folder))
+    state = on_first_process(lambda: parts.saved_state(folder))
     on_first_process(lambda: write_vocabulary(folder, parts.dataset))
     trainer = parts.trainer(folder)
     if state is not None:
         trainer.go_on_from(state, parts.train)
         logger.info(f"resuming after {trainer.epochs_run} epochs")
+    show_progress = config["show_progress"] and sys.stderr.isatty()
     try:
         with signals_noted(), trainer.run_log:
-            trainer.fit(parts.train, parts.valid, show_progress=config["show_progress"] and sys.stderr.isatty())
+            trainer.fit(parts.train, parts.valid, show_progress=show_progress)
             start = time.perf_counter()
             test = trainer.evaluate(parts.test)
             result = build_result(parts, trainer, test, time.perf_counter() - start)
+            if config["refit"]:
+                result["refit_epochs"] = trainer.best_epoch + 1
+                refit(parts, folder, trainer.best_epoch + 1, show_progress)
             if process_rank() == 0:
                 write_ranks(folder / ranks_file("told"), parts.dataset, test)
                 write_result(folder, result)
@@ -135,17 +138,6 @@ def open_run_folder(config: SessionConfig, resume: bool | str | Path) -> Path:
     with replacing(folder / CONFIG_FILE) as temporary:
         temporary.write_text(config.dump(), encoding="utf-8")
     return folder
-
-
-def _state_to_go_on_from(parts: Parts, folder: Path) -> State | None:
-    """Read and check ``last.pth``; None for a run that has not finished an epoch."""
-    path = folder / LAST_FILE
-    if not path.exists():
-        return None
-    state = read_checkpoint(path)
-    check_fits(path, state, parts.model, parts.config["dataset"], parts.checksum)
-    check_same_configuration(parts.config.resolved, state["config"], path)
-    return state
 
 
 @contextmanager

@@ -31,6 +31,7 @@ TABLE: list[tuple[str, list[Any], list[Any]]] = [
     ("num_negatives", [1, 100], [0, -5, 1.0, None]),
     ("negatives_seed", [0, 7], [-1, 0.5, "a"]),
     ("train_time_limit", [None, 0.5, 60], [0, -1, "1h"]),
+    ("refit", [True, False], [1, None, "yes"]),
     ("epochs", [1], [0, "5", 1.5, False]),
     ("train_batch_size", [1], [0]),
     ("eval_batch_size", [1], [0]),
