@@ -25,7 +25,7 @@ from recbole.utils.case_study import full_sort_topk
 
 import recbole_session
 from recbole_session.data.loaders import build_loaders
-from recbole_session.inference.questions import dataset_questions
+from recbole_session.inference.questions import dataset_requests
 from recbole_session.run.run import Run
 
 
@@ -46,7 +46,7 @@ def rate(answer: Callable[[int], object], batch_size: int, n_users: int, seconds
 def speed(run_folder: Path, data_path: Path | None, seconds: float) -> None:
     recommender = recbole_session.load(run_folder)
     dataset = Run(run_folder).dataset(data_path, may_differ=True)
-    questions = list(dataset_questions(dataset, "test"))
+    requests = list(dataset_requests(dataset, "test"))
     _, _, test_data = build_loaders(recommender.config, dataset)
     test_data.is_sequential = True  # what full_sort_topk asks RecBole's own loader
     users = test_data.dataset.inter_feat[dataset.uid_field].tolist()
@@ -56,8 +56,7 @@ def speed(run_folder: Path, data_path: Path | None, seconds: float) -> None:
     for size in (1, 256):
 
         def ours(start: int, size: int = size) -> object:
-            part = questions[start : start + size]
-            return recommender.answer([question.request for question in part], [question.user for question in part])
+            return recommender.answer(requests[start : start + size])
 
         def theirs(start: int, size: int = size) -> object:
             return full_sort_topk(users[start : start + size], recommender.model, test_data, k=10)

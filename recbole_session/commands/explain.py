@@ -29,9 +29,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the picture and the table, both or none, and print the table."""
     from recbole_session.errors import nearest
     from recbole_session.inference.explain_picture import draw_explanation
-    from recbole_session.inference.explain_table import explanation_table
-    from recbole_session.inference.explanation import explain
-    from recbole_session.inference.questions import dataset_questions, parse_time
+    from recbole_session.inference.explanation import explain, explanation_table
+    from recbole_session.inference.histories import to_second
+    from recbole_session.inference.questions import dataset_requests
     from recbole_session.inference.recommender import load
     from recbole_session.run.run import Run
 
@@ -45,15 +45,15 @@ def run(arguments: argparse.Namespace) -> None:
     check_writable(path, path.with_suffix(".md"))
     recommender = load(arguments.run_folder)
     dataset = Run(arguments.run_folder).dataset(arguments.data_path, may_differ=True)
-    now = None if arguments.now is None else parse_time(arguments.now, "now")
-    question = next(dataset_questions(dataset, arguments.at, now, only=arguments.user), None)
-    if question is None:
+    now = None if arguments.now is None else to_second(arguments.now, "now")
+    request = next(dataset_requests(dataset, arguments.at, now, only=arguments.user), None)
+    if request is None:
         known = nearest(arguments.user, recommender.vocabulary.users) or "; name a raw id of its users"
         raise InputError(f"user {arguments.user!r} has no position {arguments.at!r} in the dataset{known}")
-    explanation = explain(recommender, question.user, question.request, arguments.k)
+    explanation = explain(recommender, request, arguments.k)
     table = explanation_table(explanation)
     with replacing(path) as picture, replacing(path.with_suffix(".md")) as text:
         draw_explanation(explanation, picture)
-        text.write_text(table, encoding="utf-8")
+        text.write_text(table + "\n", encoding="utf-8")
     print(table)
     print(f"written: {path} and {path.with_suffix('.md')}")

@@ -15,7 +15,7 @@ from recbole_session.errors import InputError
 from recbole_session.files import replacing
 
 if TYPE_CHECKING:
-    from recbole_session.inference.questions import Question
+    from recbole_session.inference.histories import Request
 
 MAX_BATCH_SIZE = 1_000_000
 HELP = "recommend with a trained model, for a file of histories or for all users of its dataset"
@@ -63,30 +63,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Answer batch by batch; the output takes its name when it is whole."""
-    from recbole_session.inference.answers import answer_writer
+    from recbole_session.inference.answers import FORMATS, answer_writer
     from recbole_session.inference.recommender import load
 
     if not 1 <= arguments.batch_size <= MAX_BATCH_SIZE:
         raise InputError(f"batch_size is {arguments.batch_size}; allowed: 1 to {MAX_BATCH_SIZE:,}, e.g. 256")
+    kind = arguments.output.suffix
+    if kind not in FORMATS:
+        raise InputError(f"output ends in {kind!r}; allowed: {', '.join(FORMATS)}")
     among = read_among(arguments.among) if arguments.among else None
     facts: Counter[str] = Counter()
-    with (
-        replacing(arguments.output) as temporary,
-        answer_writer(temporary, arguments.output.suffix) as write,
-    ):
+    with replacing(arguments.output) as temporary:
         recommender = load(arguments.run_folder, device=arguments.device)
         recommender.batch_size = arguments.batch_size
-        questions, total = find_questions(arguments)
-        with tqdm(total=total, unit=" histories", disable=None) as progress:
-            for batch in in_batches(questions, arguments.batch_size):
-                answers = recommender.answer(
-                    [question.request for question in batch],
-                    [question.user for question in batch],
-                    arguments.k,
-                    not arguments.include_seen,
-                    among,
-                )
-                write([(question.user, answer) for question, answer in zip(batch, answers, strict=True)])
+        requests, total = find_requests(arguments)
+        with (
+            answer_writer(temporary, kind, titled=bool(recommender.vocabulary.titles)) as write,
+            tqdm(total=total, unit=" histories", disable=None) as progress,
+        ):
+            for batch in in_batches(requests, arguments.batch_size):
+                answers = recommender.answer(batch, arguments.k, not arguments.include_seen, among)
+                write([(str(request.user), answer) for request, answer in zip(batch, answers, strict=True)])
                 facts.update(histories=len(answers), skipped=sum(answer.skipped for answer in answers))
                 facts.update(popular=sum(answer.source == "popular" for answer in answers))
                 progress.update(len(answers))
@@ -96,25 +93,24 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def find_questions(arguments: argparse.Namespace) -> tuple[Iterator[Question], int | None]:
+def find_requests(arguments: argparse.Namespace) -> tuple[Iterator[Request], int | None]:
     """Return the histories that the flags ask for, and how many they are, if that is known."""
-    from recbole_session.inference.questions import dataset_questions, parse_time, read_questions
+    from recbole_session.inference.histories import to_second
+    from recbole_session.inference.questions import dataset_requests, positions, read_requests
     from recbole_session.run.run import Run
 
-    now = None if arguments.now is None else parse_time(arguments.now, "now")
+    now = None if arguments.now is None else to_second(arguments.now, "now")
     new_session: Any = {"auto": "auto", "yes": True, "no": False}[arguments.new_session]
     if arguments.histories is not None:
         if arguments.at == "test":
             raise InputError("--at=test is a position in the run's dataset; leave out --at or --histories")
-        return read_questions(arguments.histories, now, new_session), None
+        return read_requests(arguments.histories, now, new_session), None
     if arguments.at == "test" and (now is not None or new_session != "auto"):
         raise InputError(
             "--at=test takes the moment and the session from the dataset; leave out --now and --new_session"
         )
     dataset = Run(arguments.run_folder).dataset(arguments.data_path, may_differ=True)
-    shortest = 3 if arguments.at == "test" else 1
-    total = int((dataset.sequences.lengths >= shortest).sum())
-    return dataset_questions(dataset, arguments.at, now, new_session), total
+    return dataset_requests(dataset, arguments.at, now, new_session), len(positions(dataset, arguments.at)[0])
 
 
 def read_among(path: Path) -> list[str]:
@@ -130,8 +126,8 @@ def read_among(path: Path) -> list[str]:
     return items
 
 
-def in_batches(questions: Iterable[Question], size: int) -> Iterator[list[Question]]:
+def in_batches(requests: Iterable[Request], size: int) -> Iterator[list[Request]]:
     """Cut a stream into lists of ``size``."""
-    stream = iter(questions)
+    stream = iter(requests)
     while batch := list(islice(stream, size)):
         yield batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection
 from itertools import islice
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,26 @@ def _numbers(path: Path, texts: pd.Series, first_line: int) -> pd.Series:
         found = shown(texts.iloc[row])
         raise InputError(f"{path}, line {row + first_line}: {texts.name} is {found}; it must be a number")
     return numbers
+
+
+def read_titles(path: Path, item_field: str, separator: str, encoding: str) -> dict[str, str]:
+    """Names of items by raw id, from an ``.item`` file: its first column whose name ends in ``title`` or ``name``.
+
+    Without the file or such a column, no item has a name. A damaged file is no error, as nothing else is read from it:
+    the log says what is wrong.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        fields = read_header(path, separator, encoding)
+        title = next((name for name in fields if name.lower().endswith(("title", "name"))), None)
+        if title is None or item_field not in fields:
+            return {}
+        frame = read_columns(path, fields, [item_field, title], separator, encoding)
+    except InputError as error:
+        getLogger().warning(f"items have no names: {error}")
+        return {}
+    return dict(frame[[item_field, title]].dropna().itertuples(index=False, name=None))
 
 
 def check_rows(path: Path, n_columns: int, separator: str, encoding: str) -> None:

@@ -9,6 +9,7 @@ What a sample ``(user, end)`` sees, for a user with rows ``a b | c d`` (``|``: a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -88,8 +89,19 @@ def recent_window(begins: Tensor, ends: Tensor, length: int) -> tuple[Tensor, Te
     return rows * is_row, is_row
 
 
-def lay_out_tokens(sequences: UserSequences, session_token: int | None) -> tuple[UserSequences, Tensor]:
-    """What session-aware models read: the rows, with ``session_token`` before every session unless it is None.
+def lay_out(
+    config: Any, n_items: int, sequences: UserSequences, features: Collection[str] | None = None
+) -> tuple[UserSequences, Tensor]:
+    """What session-aware models read: the rows, with a session token before every session if ``features`` has ST.
+
+    Parameters
+    ----------
+    config : SessionConfig
+    n_items : int
+        Padding included.
+    sequences : UserSequences
+    features : collection of str, optional
+        By default the run's ``session_features``.
 
     Returns
     -------
@@ -97,9 +109,9 @@ def lay_out_tokens(sequences: UserSequences, session_token: int | None) -> tuple
     places : Tensor
         int64 ``[N]``, where each row went.
     """
-    if session_token is None:
+    if "ST" not in (config["session_features"] or () if features is None else features):
         return sequences, torch.arange(len(sequences.items))
-    return insert_session_tokens(sequences, session_token)
+    return insert_session_tokens(sequences, session_token(n_items))
 
 
 def token_batch(tokens: UserSequences, users: Tensor, ends: Tensor, length: int, mask: int | None) -> dict[str, Tensor]:
@@ -132,3 +144,28 @@ def token_batch(tokens: UserSequences, users: Tensor, ends: Tensor, length: int,
         "session_seq": tokens.sessions[rows] * is_row,
         "time_seq": tokens.times[rows] * is_row,
     }
+
+
+def batch_layout(config: Any) -> str:
+    """``"tokens"`` or ``"prefix"``, what the model class asks for."""
+    return str(getattr(config["model_class"], "batch_layout", "prefix"))
+
+
+def input_length(config: Any) -> int:
+    """Columns of a batch, ``L``: items, and what a session-aware model reads beside them."""
+    return int(config["MAX_ITEM_LIST_LENGTH"]) + int(getattr(config["model_class"], "extra_tokens", 0))
+
+
+def input_batch(
+    config: Any,
+    n_items: int,
+    sequences: UserSequences,
+    users: Tensor,
+    ends: Tensor,
+    features: Collection[str] | None = None,
+) -> dict[str, Tensor]:
+    """Input of the run's model to predict the rows ``ends``, in its layout; ``features`` as `lay_out` takes them."""
+    if batch_layout(config) == "prefix":
+        return prefix_batch(config, sequences, users, ends)
+    tokens, places = lay_out(config, n_items, sequences, features)
+    return token_batch(tokens, users, places[ends] + 1, input_length(config), mask_token(n_items))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,15 @@ from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
 from recbole_session.config.rule_kinds import INTERVAL, TOKENS
-from recbole_session.data.atomic import check_times, frame_of, read_header
-from recbole_session.data.batches import lay_out_tokens, mask_token, prefix_batch, session_token, token_batch
+from recbole_session.data.atomic import check_times, frame_of, read_header, read_titles
+from recbole_session.data.batches import (
+    batch_layout,
+    input_length,
+    lay_out,
+    mask_token,
+    prefix_batch,
+    token_batch,
+)
 from recbole_session.data.sequences import UserSequences, build_user_sequences
 from recbole_session.data.splits import (
     SPLITS,
@@ -231,10 +239,19 @@ class SessionDataset(SequentialDataset):
             )
         return [self._view(name, *self.samples[name]) for name in SPLITS]
 
+    def with_all_rows(self) -> SessionDataset:
+        """Return a view to train on every row, those of validation and test too; after `build`."""
+        whole = copy.copy(self)
+        ends = whole.valid_from = self.sequences.offsets[1:]
+        targets = split_samples(self.sequences, ends, ends)["train"]
+        return whole._view(
+            "train", *(last_training_rows(self.sequences, ends) if self.batch_layout == "tokens" else targets)
+        )
+
     @property
     def batch_layout(self) -> str:
         """``"tokens"`` or ``"prefix"``, what the model class asks for."""
-        return getattr(self.config["model_class"], "batch_layout", "prefix")
+        return batch_layout(self.config)
 
     @property
     def batch_device(self) -> torch.device:
@@ -249,9 +266,7 @@ class SessionDataset(SequentialDataset):
         """Lay out what session-aware models read: rows, with session tokens between them where ST is on."""
         if self.batch_layout != "tokens":
             return
-        uses_tokens = "ST" in (self.config["session_features"] or ())
-        token = session_token(self.item_num) if uses_tokens else None
-        tokens, self.token_places = lay_out_tokens(self.sequences, token)
+        tokens, self.token_places = lay_out(self.config, self.item_num, self.sequences)
         self.tokens = tokens.to(self.batch_device)
 
     def _view(self, split: str, users: Tensor, ends: Tensor) -> SessionDataset:
@@ -274,15 +289,19 @@ class SessionDataset(SequentialDataset):
         users, ends = self.users[index], self.ends[index]
         targets = self.sequences.items[ends]
         if self.batch_layout == "tokens":
-            length = self.config["MAX_ITEM_LIST_LENGTH"] + self.config["model_class"].extra_tokens
             mask = None if self.split == "train" else mask_token(self.item_num)
             numbers = (users, targets, self.token_places[ends] + 1)  # three per row travel, to where the rows are
             users, targets, places = (values.to(self.batch_device, non_blocking=True) for values in numbers)
-            batch = token_batch(self.tokens, users, places, length, mask)
+            batch = token_batch(self.tokens, users, places, input_length(self.config), mask)
         else:
             batch = prefix_batch(self.config, self.sequences, users, ends)
         interaction = Interaction({self.uid_field: users, self.iid_field: targets, **batch})
         return self.join(interaction) if join else interaction
+
+    def titles(self) -> dict[str, str]:
+        """Names of items by raw id, see `atomic.read_titles`."""
+        path = Path(self.dataset_path) / f"{self.dataset_name}.item"
+        return read_titles(path, self.iid_field, self.config["field_separator"], self.config["encoding"] or "utf-8-sig")
 
     def training_items(self) -> Tensor:
         """Item of every training row of every user, int64 ``[N]``; after `build`."""

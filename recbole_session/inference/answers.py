@@ -1,4 +1,4 @@
-"""Where the answers of ``recbole-session recommend`` go, batch by batch: CSV, JSON-lines or Parquet."""
+"""What `recommend` answers: which items are best, the plain data that comes back, and the files that it goes to."""
 
 from __future__ import annotations
 
@@ -6,69 +6,130 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from torch import Tensor
 
 from recbole_session.errors import InputError
-from recbole_session.inference.recommendation import Recommendation
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to show one user.
+
+    Attributes
+    ----------
+    items : list of str
+        Raw ids, best first; fewer than ``k`` where no more are left.
+    scores : list of float
+        The model's scores (logits) of these items; with ``source="popular"`` how many rows of the dataset
+        hold the item.
+    source : "model" or "popular"
+        ``"popular"``: the history held no known item, and these are the most popular ones.
+    new_session : bool
+        Whether the answer is for the first item of a new session.
+    skipped : int
+        Events whose item the model does not know.
+    titles : list of str
+        Names of the items; empty if the dataset names no items.
+    """
+
+    items: list[str]
+    scores: list[float]
+    source: Literal["model", "popular"]
+    new_session: bool
+    skipped: int
+    titles: list[str] = field(default_factory=list)
+
+
+def best_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the ``k`` best items of each row; of equal scores the smaller id goes first, chosen or listed.
+
+    ``torch.topk`` leaves open which of equal scores it takes, and a stable sort of everything takes
+    ``n log n``; here the sort is of ``k`` items.
+
+    Parameters
+    ----------
+    scores : Tensor
+        ``[B, n_items]``; what may not be recommended is -inf. A score that is not a number counts as -inf.
+    k : int
+        At most ``n_items``.
+
+    Returns
+    -------
+    items : Tensor
+        int64 ``[B, k]``, best first.
+    scores : Tensor
+        ``[B, k]``; -inf where nothing is left to recommend.
+    """
+    scores = scores.masked_fill(scores.isnan(), float("-inf"))
+    threshold = scores.topk(k, dim=1).values[:, -1:]  # [B, 1]
+    above, at = scores > threshold, scores == threshold
+    room = k - above.sum(1, keepdim=True)
+    chosen = above | (at & (at.cumsum(1) <= room))  # exactly k per row
+    items = chosen.nonzero()[:, 1].view(-1, k)  # by id
+    values, order = scores.gather(1, items).sort(dim=1, descending=True, stable=True)
+    return items.gather(1, order), values
+
 
 Answer = tuple[str, Recommendation]
 Write = Callable[[Sequence[Answer]], None]
 
-COLUMNS = ("user_id", "rank", "item_id", "score", "source", "new_session")
+FORMATS = (".csv", ".jsonl", ".ndjson", ".parquet")
+COLUMNS = ("user_id", "rank", "item_id", "score", "source", "new_session", "title")
 
 
 @contextmanager
-def answer_writer(path: Path, kind: str) -> Iterator[Write]:
+def answer_writer(path: Path, kind: str, titled: bool) -> Iterator[Write]:
     """Open ``path`` and give a function that writes answers to it.
 
     Parameters
     ----------
     path : Path
     kind : str
-        ``.csv`` or ``.parquet``: a row per recommended item, columns `COLUMNS`, rank 1 is best. ``.jsonl`` or
-        ``.ndjson``: a line per user with the fields of `Recommendation`.
+        One of `FORMATS`. ``.csv`` or ``.parquet``: a row per recommended item, columns `COLUMNS`, rank 1 is best.
+        ``.jsonl`` or ``.ndjson``: a line per user with the fields of `Recommendation`.
+    titled : bool
+        Whether items have names; else there is no column ``title``.
 
     Raises
     ------
     InputError
-        For another ending, or if Parquet cannot be written.
+        If Parquet cannot be written.
     """
-    writers = {".csv": _csv_writer, ".jsonl": _json_writer, ".ndjson": _json_writer, ".parquet": _parquet_writer}
-    if kind not in writers:
-        raise InputError(f"output ends in {kind!r}; allowed: {', '.join(writers)}")
-    with writers[kind](path) as write:
-        yield write
+    columns = COLUMNS if titled else COLUMNS[:-1]
+    if kind == ".parquet":
+        with _parquet_writer(path, columns) as write:
+            yield write
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if kind == ".csv":
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(columns)
+            yield lambda answers: table.writerows(row[: len(columns)] for row in _rows(answers))
+        else:
+            yield lambda answers: file.writelines(_json_lines(answers))
 
 
 def _rows(answers: Sequence[Answer]) -> Iterator[tuple[Any, ...]]:
     for user, answer in answers:
-        for rank, (item, score) in enumerate(zip(answer.items, answer.scores, strict=True), start=1):
-            yield user, rank, item, score, answer.source, answer.new_session
+        for place, (item, score) in enumerate(zip(answer.items, answer.scores, strict=True)):
+            title = answer.titles[place] if answer.titles else ""
+            yield user, place + 1, item, score, answer.source, answer.new_session, title
+
+
+def _json_lines(answers: Sequence[Answer]) -> Iterator[str]:
+    for user, answer in answers:
+        content = {"user": user, **asdict(answer)}
+        if not answer.titles:
+            del content["titles"]
+        yield json.dumps(content, ensure_ascii=False) + "\n"
 
 
 @contextmanager
-def _csv_writer(path: Path) -> Iterator[Write]:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        yield lambda answers: writer.writerows(_rows(answers))
-
-
-@contextmanager
-def _json_writer(path: Path) -> Iterator[Write]:
-    with path.open("w", encoding="utf-8") as file:
-
-        def write(answers: Sequence[Answer]) -> None:
-            for user, answer in answers:
-                file.write(json.dumps({"user": user, **asdict(answer)}, ensure_ascii=False) + "\n")
-
-        yield write
-
-
-@contextmanager
-def _parquet_writer(path: Path) -> Iterator[Write]:
+def _parquet_writer(path: Path, columns: Sequence[str]) -> Iterator[Write]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -76,13 +137,9 @@ def _parquet_writer(path: Path) -> Iterator[Write]:
         raise InputError(
             "Parquet needs pyarrow: pip install recbole-session[parquet], or write .csv or .jsonl"
         ) from error
-    kinds = (pa.string(), pa.int32(), pa.string(), pa.float64(), pa.string(), pa.bool_())
-    schema = pa.schema(list(zip(COLUMNS, kinds, strict=True)))
+    kinds = (pa.string(), pa.int32(), pa.string(), pa.float64(), pa.string(), pa.bool_(), pa.string())
+    schema = pa.schema(list(zip(columns, kinds, strict=False)))
     with pq.ParquetWriter(path, schema) as writer:
-
-        def write(answers: Sequence[Answer]) -> None:
-            columns = list(zip(*_rows(answers), strict=True)) or [()] * len(COLUMNS)
-            arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-
-        yield write
+        yield lambda answers: writer.write_table(
+            pa.Table.from_pylist([dict(zip(columns, row, strict=False)) for row in _rows(answers)], schema)
+        )

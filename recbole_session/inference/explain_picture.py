@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from recbole_session.errors import InputError
-from recbole_session.inference.explain_table import written_time
-from recbole_session.inference.explanation import Explanation
+from recbole_session.inference.explanation import Explanation, written_time
+from recbole_session.report.tables import printable
 
 SHOWN = 40  # latest events drawn; more would not be readable
+LONGEST = 22  # letters of a name
 
 
 def draw_explanation(explanation: Explanation, path: Path) -> None:
@@ -41,36 +42,28 @@ def _draw_timeline(axes: Any, explanation: Explanation) -> None:
     axes.bar(range(len(events)), heights, width=0.7, color="#1f5fa8" if has_attention else "#9aa7b5", zorder=3)
     ceiling = max([*heights, 1e-9]) * 1.35
     starts = [place for place, event in enumerate(events) if place == 0 or event.session != events[place - 1].session]
-    for number, start in enumerate(starts):
-        end = starts[number + 1] if number + 1 < len(starts) else len(events)
+    for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(events)], strict=True)):
         axes.axvspan(start - 0.5, end - 0.5, color="#e8eef5" if number % 2 else "#f8f1e4", zorder=0)
         roomy = end - start >= 0.11 * len(events)  # else the dates would run into each other
         text = f"session {events[start].session}\n{written_time(events[start].time)[:16]}"
-        text = text if roomy else str(events[start].session)
-        axes.text(start - 0.4, ceiling * 0.98, text, va="top", fontsize=8)
+        axes.text(start - 0.4, ceiling * 0.98, text if roomy else events[start].session, va="top", fontsize=8)
     unread = sum(event.attention is None for event in events)
     if has_attention and unread:
         axes.text((unread - 1) / 2, ceiling * 0.03, "older than what the model reads", ha="center", fontsize=8)
     opens = "new session" if explanation.new_session else "session goes on"
     axes.axvline(len(events) - 0.5, color="#b03a2e", zorder=4)
-    axes.text(
-        len(events) - 0.4,
-        ceiling * 0.5,
-        f"now\n{written_time(explanation.now)[:16]}\n{opens}",
-        fontsize=8,
-        color="#b03a2e",
-    )
+    now = f"now\n{written_time(explanation.now)[:16]}\n{opens}"
+    axes.text(len(events) - 0.4, ceiling * 0.5, now, fontsize=8, color="#b03a2e")
     axes.set_xlim(-0.5, len(events) + max(2.0, 0.1 * len(events)))
     axes.set_ylim(0, ceiling)
-    axes.set_xticks(range(len(events)), [_short(event.item) for event in events], rotation=90, fontsize=8)
-    axes.set_xlabel(
-        "item, oldest first"
-        + (f"; the latest {SHOWN} of {len(explanation.events)}" if len(explanation.events) > SHOWN else "")
-    )
+    axes.set_xticks(range(len(events)), [_label(explanation, event.item) for event in events], rotation=90, fontsize=8)
+    of = f"; the latest {SHOWN} of {len(explanation.events)}" if len(explanation.events) > SHOWN else ""
+    axes.set_xlabel(f"item, oldest first{of}")
     axes.set_ylabel("attention of the last layer" if has_attention else "")
     if not has_attention:
         axes.set_yticks([])
-    axes.set_title(f"User {explanation.user}: history, sessions" + (" and attention" if has_attention else ""))
+    title = f"User {_plain(explanation.user)}: history, sessions" + (" and attention" if has_attention else "")
+    axes.set_title(title)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -79,25 +72,16 @@ def _draw_answers(axes: Any, explanation: Explanation) -> None:
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
-    answers = explanation.answers
-    first = answers["answer"]
-    shades = colormaps["YlGnBu"]
+    answers, moments = explanation.answers, explanation.moments
+    first, shades = answers["answer"], colormaps["YlGnBu"]
     depth = max(map(len, answers.values()))
     for column, items in enumerate(answers.values()):
         for rank, item in enumerate(items):
-            share = 0.85 - 0.75 * first.index(item) / max(len(first) - 1, 1) if item in first else None
-            colour = "white" if share is None else shades(share)
+            share = 0.85 - 0.75 * first.index(item) / max(len(first) - 1, 1) if item in first else 0.0
+            colour = shades(share) if share else "white"
             axes.add_patch(Rectangle((column - 0.46, rank - 0.46), 0.92, 0.92, facecolor=colour, edgecolor="#888888"))
-            axes.text(
-                column,
-                rank,
-                _short(item),
-                ha="center",
-                va="center",
-                fontsize=9,
-                color="white" if share is not None and share > 0.5 else "black",
-            )
-    moments = explanation.moments
+            ink = "white" if share > 0.5 else "black"
+            axes.text(column, rank, _label(explanation, item), ha="center", va="center", fontsize=9, color=ink)
     labels = [name if name not in moments else f"{name}\n{written_time(moments[name])[:16]}" for name in answers]
     axes.axvline(len(answers) - 2.5, color="#b03a2e", linewidth=1)
     axes.set_xticks(range(len(answers)), labels)
@@ -108,9 +92,15 @@ def _draw_answers(axes: Any, explanation: Explanation) -> None:
     axes.set_ylim(depth - 0.4, -0.6)
     axes.tick_params(length=0)
     axes.set_xlabel("an item keeps the colour of its rank in the first column; white: not among them")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
-def _short(item: str) -> str:
-    return item if len(item) <= 14 else item[:13] + "…"
+def _label(explanation: Explanation, item: str) -> str:
+    """Name of an item, or its raw id, cut where it is long."""
+    text = explanation.titles.get(item, item)
+    return _plain(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib shows as it is: a pair of dollar signs would enclose a formula."""
+    return printable(text).replace("$", r"\$")

@@ -1,18 +1,22 @@
-"""Why a model recommends what it does to one user: what each feature changes, and where it looks."""
+"""Why a model recommends what it does to one user: what each feature changes, and where it looks; also as a table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import chain, zip_longest
 
 import torch
 from recbole.data.interaction import Interaction
 
 from recbole_session.errors import InputError
-from recbole_session.evaluator.scores import item_scores
+from recbole_session.inference.answers import best_items
 from recbole_session.inference.histories import Histories, Request, gather_histories
 from recbole_session.inference.recommender import Recommender
-from recbole_session.inference.top_items import best_items
 from recbole_session.model.contract import SessionModel
+from recbole_session.report.tables import markdown, markdown_table
+
+LATEST = 30  # events that the table lists
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Explanation:
         For the last two: the moment they are computed for, seconds.
     other_attention : float
         Share of the attention that goes to session tokens and to the predicted position itself.
+    titles : dict of str
+        Names of the items above that have one, by raw id.
     """
 
     user: str
@@ -66,9 +72,14 @@ class Explanation:
     answers: dict[str, list[str]]
     moments: dict[str, int]
     other_attention: float
+    titles: dict[str, str]
+
+    def named(self, item: str) -> str:
+        """Name of an item with its raw id, or the id alone."""
+        return f"{self.titles[item]} ({item})" if item in self.titles else item
 
 
-def explain(recommender: Recommender, user: str, request: Request, k: int = 10) -> Explanation:
+def explain(recommender: Recommender, request: Request, k: int = 10) -> Explanation:
     """Explain the answer to one request.
 
     ``"without"`` a feature shows the same weights an input that lacks what the feature tells: without ST there
@@ -82,8 +93,6 @@ def explain(recommender: Recommender, user: str, request: Request, k: int = 10) 
     Parameters
     ----------
     recommender : Recommender
-    user : str
-        Raw id.
     request : Request
         With at least one known item.
     k : int
@@ -99,15 +108,18 @@ def explain(recommender: Recommender, user: str, request: Request, k: int = 10) 
         name: _gather(recommender, replace(request, now=moment, new_session=name == "new session"))
         for name, moment in moments.items()
     }
-    batch = recommender.batch(histories, [user])
+    batch = recommender.batch(histories)
     answers = {"answer": _top(recommender, histories, batch, k)}
     for feature in recommender.config["session_features"] or ():
-        batch = batch_without(recommender, histories, user, feature)
+        batch = batch_without(recommender, histories, feature)
         answers[f"without {feature}"] = _top(recommender, histories, batch, k)
     for name, variant in both.items():
-        answers[name] = _top(recommender, variant, recommender.batch(variant, [user]), k)
+        answers[name] = _top(recommender, variant, recommender.batch(variant), k)
     events, other = _events(recommender, histories, batch)
-    return Explanation(user, now, bool(histories.opens_session[0]), events, answers, moments, other)
+    titles = recommender.vocabulary.titles_of({*chain(*answers.values()), *(event.item for event in events)})
+    return Explanation(
+        str(request.user), now, bool(histories.opens_session[0]), events, answers, moments, other, titles
+    )
 
 
 def _gather(recommender: Recommender, request: Request) -> Histories:
@@ -117,10 +129,10 @@ def _gather(recommender: Recommender, request: Request) -> Histories:
     return histories
 
 
-def batch_without(recommender: Recommender, histories: Histories, user: str, feature: str) -> Interaction:
+def batch_without(recommender: Recommender, histories: Histories, feature: str) -> Interaction:
     """The input of one history without what ``feature`` says."""
     features = [name for name in recommender.config["session_features"] if name != feature]
-    batch = recommender.batch(histories, [user], features)
+    batch = recommender.batch(histories, features)
     is_token = batch["item_seq"] != 0
     for name, column in (("SSE", "session_seq"), ("TSA", "time_seq"), ("GAP", "time_seq")):
         if feature == name:
@@ -130,14 +142,10 @@ def batch_without(recommender: Recommender, histories: Histories, user: str, fea
 
 def _top(recommender: Recommender, histories: Histories, batch: Interaction, k: int) -> list[str]:
     """Top items outside the history."""
-    n_items = recommender.vocabulary.n_items
-    with torch.no_grad():
-        batch = batch.to(recommender.config["device"])
-        scores = item_scores(recommender.model, batch, n_items, recommender.config["ITEM_ID_FIELD"])
+    scores = recommender.scores(batch)
     scores[0, histories.sequences.items] = float("-inf")  # and padding: the predicted row has item 0
-    items, values = best_items(scores, min(k, n_items - 1))
-    kept = items[0, values[0] > float("-inf")].tolist()
-    return [recommender.vocabulary.items[item - 1] for item in kept]
+    items, values = best_items(scores, min(k, recommender.vocabulary.n_items - 1))
+    return [recommender.vocabulary.items[item - 1] for item in items[0, values[0] > float("-inf")].tolist()]
 
 
 @torch.no_grad()
@@ -158,3 +166,71 @@ def _events(recommender: Recommender, histories: Histories, batch: Interaction) 
     sessions = (sequences.sessions - sequences.sessions[0] + 1).tolist()
     rows = zip(sequences.items[:-1].tolist(), sequences.times.tolist(), sessions, shares, strict=False)
     return [SeenEvent(names[item - 1], time, session, share) for item, time, session, share in rows], other
+
+
+# ---- the table
+
+
+def written_time(second: int) -> str:
+    """Date and time of a Unix second, in UTC."""
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def explanation_table(explanation: Explanation) -> str:
+    """Return the explanation as Markdown: the answers side by side, then the latest events."""
+    session = "a new session" if explanation.new_session else "the session goes on"
+    n_events, n_sessions = len(explanation.events), explanation.events[-1].session
+    return "\n\n".join(
+        [
+            f"# User {markdown(explanation.user)}",
+            f"{n_events} events in {n_sessions} session(s); the answer is for {written_time(explanation.now)} UTC, "
+            f"{session}.",
+            "## Answers",
+            _answer_table(explanation),
+            _changes(explanation),
+            f"## The latest {min(LATEST, n_events)} events",
+            *_event_table(explanation),
+        ]
+    )
+
+
+def _answer_table(explanation: Explanation) -> str:
+    """A column per answer."""
+    moments = explanation.moments
+    columns = [[markdown(explanation.named(item)) for item in items] for items in explanation.answers.values()]
+    header = [f"{name} ({written_time(moments[name])})" if name in moments else name for name in explanation.answers]
+    rows = [[str(rank), *cells] for rank, cells in enumerate(zip_longest(*columns, fillvalue=""), start=1)]
+    return markdown_table(["rank", *header], rows, align="---")
+
+
+def _changes(explanation: Explanation) -> str:
+    """A sentence per feature: which items it brings in, and how many of the others it moves."""
+    answer = explanation.answers["answer"]
+    lines = []
+    for name, other in explanation.answers.items():
+        if name.startswith("without "):
+            gained = [item for item in answer if item not in other]
+            moved = sum(item in other and answer.index(item) != other.index(item) for item in answer)
+            items = ", ".join(markdown(explanation.named(item)) for item in gained) or "no item"
+            others = len(answer) - len(gained)
+            lines.append(
+                f"- {name.removeprefix('without ')} brings in {items}, and moves {moved} of the other {others}."
+            )
+    return "\n".join(lines) or "The model has no session features to take away."
+
+
+def _event_table(explanation: Explanation) -> list[str]:
+    rows = [
+        [
+            written_time(event.time),
+            str(event.session),
+            markdown(explanation.named(event.item)),
+            "" if event.attention is None else f"{event.attention:.4f}",
+        ]
+        for event in explanation.events[-LATEST:]
+    ]
+    table = markdown_table(["time (UTC)", "session", "item", "attention"], rows, align="---")
+    if explanation.events[-1].attention is None:
+        return [table]
+    other = f"{explanation.other_attention:.4f}"
+    return [table, f"Session tokens and the predicted position itself take {other} of the attention."]

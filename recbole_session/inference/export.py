@@ -8,6 +8,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_session.data.batches import mask_token, session_token
+from recbole_session.data.batches import batch_layout, input_length, mask_token, session_token
 from recbole_session.errors import InputError
 from recbole_session.files import check_writable, replacing
 from recbole_session.inference.histories import Request, gather_histories
@@ -95,13 +96,13 @@ def export_onnx(recommender: Recommender, path: Path) -> float:
 def server_facts(recommender: Recommender, names: list[str]) -> dict[str, Any]:
     """Return what a server needs beside the graph, plain data."""
     config, n_items = recommender.config, recommender.vocabulary.n_items
-    layout = getattr(config["model_class"], "batch_layout", "prefix")
+    layout = batch_layout(config)
     uses_token = "ST" in (config["session_features"] or ())
     return {
         "model": config["model"],
         "layout": layout,
         "inputs": names,
-        "length": config["MAX_ITEM_LIST_LENGTH"] + getattr(config["model_class"], "extra_tokens", 0),
+        "length": input_length(config),
         "mask": mask_token(n_items) if layout == "tokens" else None,
         "session_token": session_token(n_items) if uses_token else 0,
         "session_gap": config["session_gap"],
@@ -111,8 +112,7 @@ def server_facts(recommender: Recommender, names: list[str]) -> dict[str, Any]:
 
 def probe_batches(recommender: Recommender, seed: int = 0) -> Iterator[dict[str, Tensor]]:
     """Inputs of made-up histories in odd shapes: one and many, shortest and longest, padded and full."""
-    config = recommender.config
-    longest = int(config["MAX_ITEM_LIST_LENGTH"]) + getattr(config["model_class"], "extra_tokens", 0)
+    config, longest = recommender.config, input_length(recommender.config)
     generator = np.random.default_rng(seed)
     for count, length in ((3, longest), (1, 2), (1, longest), (17, max(longest - 1, 2)), (5, min(7, longest))):
         requests = []
@@ -124,10 +124,9 @@ def probe_batches(recommender: Recommender, seed: int = 0) -> Iterator[dict[str,
             requests.append(
                 Request(list(zip(items.tolist(), times, strict=True)), now=times[-1] + 100_000 * (place % 2))
             )
-        histories = gather_histories(requests, recommender.item_ids, recommender.config["session_gap"])
-        columns = recommender.batch(histories, [None] * count).interaction
-        is_tokens = getattr(recommender.config["model_class"], "batch_layout", "prefix") == "tokens"
-        cut = slice(-length, None) if is_tokens else slice(length)  # where padding lies
+        histories = gather_histories(requests, recommender.item_ids, config["session_gap"])
+        columns = recommender.batch(histories).interaction
+        cut = slice(-length, None) if batch_layout(config) == "tokens" else slice(length)  # where padding lies
         yield {name: column[:, cut] if column.dim() == 2 else column for name, column in columns.items()}
 
 
@@ -221,11 +220,6 @@ def check_output(path: Path) -> None:
     if path.suffix != ".onnx":
         raise InputError(f"output is {path}; it must end in .onnx")
     check_writable(path, path.with_suffix(".json"))
-    missing = []
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            __import__(package)
-        except ImportError:
-            missing.append(package)
+    missing = [package for package in ("onnx", "onnxscript", "onnxruntime") if find_spec(package) is None]
     if missing:
         raise InputError(f"export needs {', '.join(missing)}: pip install recbole-session[export]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -43,12 +44,15 @@ class Request:
         Whether the next event opens a session.
     name : str
         How an error calls the history.
+    user : str, int or None
+        Raw id of the user, for models that learn a vector per user, and for the file of answers.
     """
 
     history: History
     now: Time | None = None
     new_session: NewSession = "auto"
     name: str = "the history"
+    user: Item | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Histories:
         item 0.
     answered : ndarray
         int64 ``[n]``, which of the requests these are.
+    users : list of str, int or None
+        Their users, ``[n]``.
     opens_session : ndarray
         bool ``[R]``, for every request: whether the predicted row opens a session.
     skipped : ndarray
@@ -70,6 +76,7 @@ class Histories:
 
     sequences: UserSequences
     answered: NDArray[np.int64]
+    users: list[Item | None]
     opens_session: NDArray[np.bool_]
     skipped: NDArray[np.int64]
 
@@ -80,23 +87,31 @@ class Histories:
 
 
 def to_second(value: Any, name: str) -> int:
-    """Whole seconds, Unix UTC, of a number or a datetime (without a time zone: UTC); fractions are cut off.
+    """Whole seconds, Unix UTC, of a number, a datetime or a text that holds either; fractions are cut off.
+
+    A datetime without a time zone is UTC; as a text it is ISO 8601.
 
     Raises
     ------
     InputError
         For anything else, and for a number that must count milliseconds.
     """
+    moment = value
+    for kind in (int, float, datetime.fromisoformat) if isinstance(value, str) else ():
+        with suppress(ValueError):
+            moment = kind(value)
+            break
     second: int | None = None
-    if isinstance(value, datetime):
-        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    if isinstance(moment, datetime):
+        aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
         second = (aware - EPOCH) // timedelta(seconds=1)
-    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        second = int(value)
-    elif isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
-        second = math.floor(float(value))
+    elif isinstance(moment, numbers.Real) and not isinstance(moment, bool) and math.isfinite(moment):
+        second = int(moment) if isinstance(moment, numbers.Integral) else math.floor(float(moment))
     if second is None:
-        raise InputError(f"{name} is {value!r}; allowed: seconds since 1970 (UTC) as a number, or a datetime")
+        raise InputError(
+            f"{name} is {value!r}; allowed: seconds since 1970 (UTC), a datetime, or ISO 8601 such as "
+            "2026-01-31T18:00:00Z"
+        )
     if abs(second) > LATEST_SECOND:
         raise InputError(f"{name} is {value!r}, beyond {LATEST_SECOND:g}: write seconds, not milliseconds")
     return second
@@ -153,7 +168,8 @@ def gather_histories(requests: Sequence[Request], item_ids: Mapping[Any, int], s
     opens_session = np.ones(n_requests, dtype=np.bool_)  # without a known event, whatever comes is the first
     opens_session[answered] = opens
     skipped = np.bincount(owners[~known], minlength=n_requests)
-    return Histories(sequences, answered, opens_session, skipped)
+    users_asked = [requests[index].user for index in answered]
+    return Histories(sequences, answered, users_asked, opens_session, skipped)
 
 
 def _columns(requests: Sequence[Request]) -> list[tuple[Any, ...]]:
@@ -162,23 +178,17 @@ def _columns(requests: Sequence[Request]) -> list[tuple[Any, ...]]:
     # Sets of types and lengths: one pass each in C, where a test per event would take longer than all the rest.
     are_tuples = all(issubclass(kind, tuple | list) for kind in set(map(type, events)))
     widths = set(map(len, events)) if are_tuples else {0}
-    if not widths:
-        return [(), ()]
-    if len(widths) == 1 and widths <= {2, 3}:
-        return list(zip(*events, strict=True))
-    if widths == {2, 3}:
-        narrow, wide = ([r.name for r in requests if any(len(event) == n for event in r.history)] for n in (2, 3))
-        raise InputError(
-            f"{narrow[0]} has events without a session and {wide[0]} has events with one; name the session of all "
-            "events or of none"
-        )
-    for request in requests:
-        for event in request.history:
-            if not isinstance(event, tuple | list) or len(event) not in (2, 3):
-                raise InputError(
-                    f"{request.name} holds the event {event!r}; allowed: (item, time) or (item, time, session)"
-                )
-    raise AssertionError  # unreachable: one of the widths is neither 2 nor 3
+    if widths in ({2}, {3}, set()):
+        return list(zip(*events, strict=True)) or [(), ()]
+    of = [(request.name, event) for request in requests for event in request.history]
+    for name, event in of:
+        if not isinstance(event, tuple | list) or len(event) not in (2, 3):
+            raise InputError(f"{name} holds the event {event!r}; allowed: (item, time) or (item, time, session)")
+    narrow, wide = (next(name for name, event in of if len(event) == width) for width in (2, 3))
+    raise InputError(
+        f"{narrow} has events without a session and {wide} has events with one; name the session of all events or of "
+        "none"
+    )
 
 
 def _numbers(requests: Sequence[Request], items: Sequence[Any], item_ids: Mapping[Any, int]) -> NDArray[np.int64]:

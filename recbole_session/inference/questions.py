@@ -5,31 +5,20 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from recbole_session.data.dataset import SessionDataset
+from recbole_session.data.splits import Samples
 from recbole_session.errors import InputError
-from recbole_session.inference.histories import NewSession, Request, Time
+from recbole_session.inference.histories import NewSession, Request, Time, to_second
 
 _CSV_COLUMNS = (["user_id", "item_id", "timestamp"], ["user_id", "item_id", "timestamp", "session_id"])
 _JSON_KEYS = {"user", "history", "now", "new_session"}
 
 
-@dataclass(frozen=True)
-class Question:
-    """A request and the user, by raw id, who will get the answer."""
-
-    user: str
-    request: Request
-
-
-def read_questions(path: Path, now: Time | None, new_session: NewSession) -> Iterator[Question]:
+def read_requests(path: Path, now: Time | None, new_session: NewSession) -> Iterator[Request]:
     """Read a file of histories; ``now`` and ``new_session`` hold for those that do not say otherwise.
 
     ``.csv``
@@ -57,7 +46,7 @@ def read_questions(path: Path, now: Time | None, new_session: NewSession) -> Ite
         raise InputError(f"histories {path} cannot be read: {error}") from error
 
 
-def _read_csv(path: Path, now: Time | None, new_session: NewSession) -> Iterator[Question]:
+def _read_csv(path: Path, now: Time | None, new_session: NewSession) -> Iterator[Request]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
         header = next(rows, [])
@@ -70,10 +59,10 @@ def _read_csv(path: Path, now: Time | None, new_session: NewSession) -> Iterator
                 raise InputError(f"{path}, line {lines[0]}: user {user!r} was here before; sort the file by user")
             finished.add(hash(user))
             history = [
-                (item, parse_time(time, f"{path}, line {line}: timestamp"), *session)
+                (item, to_second(time, f"{path}, line {line}: timestamp"), *session)
                 for line, (_, item, time, *session) in zip(lines, fields, strict=True)
             ]
-            yield Question(user, Request(history, now, new_session, f"{path}, line {lines[0]}"))
+            yield Request(history, now, new_session, f"{path}, line {lines[0]}", user)
 
 
 def _checked_rows(path: Path, rows: Any, width: int) -> Iterator[tuple[int, list[str]]]:
@@ -84,14 +73,14 @@ def _checked_rows(path: Path, rows: Any, width: int) -> Iterator[tuple[int, list
             yield rows.line_num, row
 
 
-def _read_json_lines(path: Path, now: Time | None, new_session: NewSession) -> Iterator[Question]:
+def _read_json_lines(path: Path, now: Time | None, new_session: NewSession) -> Iterator[Request]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield _parse_json_line(line, f"{path}, line {number}", now, new_session)
 
 
-def _parse_json_line(line: str, where: str, now: Time | None, new_session: NewSession) -> Question:
+def _parse_json_line(line: str, where: str, now: Time | None, new_session: NewSession) -> Request:
     try:
         value = json.loads(line)
     except ValueError as error:
@@ -102,69 +91,55 @@ def _parse_json_line(line: str, where: str, now: Time | None, new_session: NewSe
     if unknown:
         raise InputError(f"{where}: key {min(unknown)!r} is unknown; allowed: {', '.join(sorted(_JSON_KEYS))}")
     history = [
-        (event[0], parse_time(event[1], f"{where}: a time"), *event[2:])
+        (event[0], to_second(event[1], f"{where}: a time"), *event[2:])
         if isinstance(event, list) and len(event) > 1
         else event
         for event in value["history"]
     ]
-    moment = value.get("now", now)
-    moment = None if moment is None else parse_time(moment, f"{where}: now")
-    return Question(str(value["user"]), Request(history, moment, value.get("new_session", new_session), where))
+    moment = now if value.get("now") is None else to_second(value["now"], f"{where}: now")
+    return Request(history, moment, value.get("new_session", new_session), where, str(value["user"]))
 
 
-def parse_time(value: Any, name: str) -> Any:
-    """Read seconds or ISO 8601 from text; what is no text stays as it is.
-
-    Raises
-    ------
-    InputError
-        If the text is neither.
-    """
-    if not isinstance(value, str):
-        return value
-    for kind in (int, float, datetime.fromisoformat):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    raise InputError(f"{name} is {value!r}; allowed: seconds since 1970 (UTC), or ISO 8601, e.g. 2026-01-31T18:00:00Z")
-
-
-def dataset_questions(
+def dataset_requests(
     dataset: SessionDataset,
     at: str,
     now: Time | None = None,
     new_session: NewSession = "auto",
     only: str | None = None,
-) -> Iterator[Question]:
-    """Ask about every user of a built dataset, or, at the test position, about every user of the test split.
+) -> Iterator[Request]:
+    """Ask about every user of a built dataset or, at the test position, about every target of the test split.
 
     Parameters
     ----------
     dataset : SessionDataset
         After its `build`.
     at : "end" or "test"
-        ``"end"``: the history is all that the user did. ``"test"``: all but the latest row, at that row's time
-        and with its session, as in the run's evaluation; ``now`` and ``new_session`` have no say then.
+        ``"end"``: the history is all that the user did. ``"test"``: all before the target, at the target's time and
+        with its session, as in the run's evaluation; ``now`` and ``new_session`` have no say then.
     now, new_session
         See `Request`.
     only : str, optional
         Raw id: ask about this user alone.
     """
-    sequences, offsets = dataset.sequences, dataset.sequences.offsets.tolist()
-    item_names, user_names = (dataset.field2id_token[field] for field in (dataset.iid_field, dataset.uid_field))
-    is_test = at == "test"
-    users = np.flatnonzero(sequences.lengths.numpy() >= (3 if is_test else 1))
+    sequences = dataset.sequences
+    users, ends = positions(dataset, at)
     if only is not None:
-        users = users[users == dataset.field2token_id[dataset.uid_field].get(only, 0)]
-    for user in users.tolist():
-        rows = slice(offsets[user], offsets[user + 1])
+        chosen = users == dataset.field2token_id[dataset.uid_field].get(only, 0)
+        users, ends = users[chosen], ends[chosen]
+    item_names, user_names = (dataset.field2id_token[field] for field in (dataset.iid_field, dataset.uid_field))
+    for user, end in zip(users.tolist(), ends.tolist(), strict=True):
+        rows = slice(int(sequences.offsets[user]), end)
         items = item_names[sequences.items[rows].numpy()].tolist()
-        times, sessions = sequences.times[rows].tolist(), sequences.sessions[rows].tolist()
-        history = list(zip(items, times, sessions, strict=True))
-        name = f"user {user_names[user]!r}"
-        if is_test:
-            opens = sessions[-1] != sessions[-2]
-            yield Question(str(user_names[user]), Request(history[:-1], times[-1], opens, name))
-        else:
-            yield Question(str(user_names[user]), Request(history, now, new_session, name))
+        history = list(zip(items, sequences.times[rows].tolist(), sequences.sessions[rows].tolist(), strict=True))
+        if at == "test":
+            now, new_session = int(sequences.times[end]), bool(sequences.sessions[end] != sequences.sessions[end - 1])
+        name = str(user_names[user])
+        yield Request(history, now, new_session, f"user {name!r}", name)
+
+
+def positions(dataset: SessionDataset, at: str) -> Samples:
+    """Users and ends of their histories for `dataset_requests`, int64 ``[n]`` both."""
+    if at == "test":
+        return dataset.samples["test"]
+    users = (dataset.sequences.lengths > 0).nonzero()[:, 0]
+    return users, dataset.sequences.offsets[users + 1]

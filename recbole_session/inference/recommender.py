@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_session.data.batches import lay_out_tokens, mask_token, prefix_batch, session_token, token_batch
+from recbole_session.data.batches import input_batch
 from recbole_session.data.loaders import evaluation_transform
 from recbole_session.errors import InputError
 from recbole_session.evaluator.scores import item_scores
+from recbole_session.inference.answers import Recommendation, best_items
 from recbole_session.inference.histories import Histories, History, Item, NewSession, Request, Time, gather_histories
-from recbole_session.inference.recommendation import Recommendation
-from recbole_session.inference.top_items import best_items
 from recbole_session.run.run import Run
 from recbole_session.run.vocabulary import Vocabulary
 
 K = TypeVar("K", str, int)
+
+
+class _Options(TypedDict, total=False):
+    """What `Recommender.recommend` takes whatever the form of the histories."""
+
+    new_session: NewSession | Sequence[NewSession]
+    k: int
+    exclude_seen: bool
+    among: Sequence[Item] | None
 
 
 class Recommender:
@@ -48,27 +56,12 @@ class Recommender:
 
     @overload
     def recommend(
-        self,
-        history: Mapping[K, History],
-        now: Time | Sequence[Time | None] | None = None,
-        *,
-        new_session: NewSession | Sequence[NewSession] = "auto",
-        k: int = 10,
-        exclude_seen: bool = True,
-        among: Sequence[Item] | None = None,
+        self, history: Mapping[K, History], now: Time | Sequence[Time | None] | None = None, **options: Unpack[_Options]
     ) -> dict[K, Recommendation]: ...
 
     @overload
     def recommend(
-        self,
-        history: History,
-        now: Time | None = None,
-        *,
-        new_session: NewSession = "auto",
-        k: int = 10,
-        exclude_seen: bool = True,
-        among: Sequence[Item] | None = None,
-        user: Item | None = None,
+        self, history: History, now: Time | None = None, *, user: Item | None = None, **options: Unpack[_Options]
     ) -> Recommendation: ...
 
     @overload
@@ -77,11 +70,8 @@ class Recommender:
         history: Sequence[History],
         now: Time | Sequence[Time | None] | None = None,
         *,
-        new_session: NewSession | Sequence[NewSession] = "auto",
-        k: int = 10,
-        exclude_seen: bool = True,
-        among: Sequence[Item] | None = None,
         user: Sequence[Item | None] | None = None,
+        **options: Unpack[_Options],
     ) -> list[Recommendation]: ...
 
     def recommend(
@@ -128,41 +118,27 @@ class Recommender:
         InputError
             For a history, a time or an argument that is none.
         """
+        histories = None
         if isinstance(history, Mapping):
-            answers = self._answer_several(
-                list(history.values()), now, new_session, list(history), k, exclude_seen, among
-            )
-            return dict(zip(history, answers, strict=True))
-        if not isinstance(history, Sequence) or isinstance(history, str):
+            histories, user = list(history.values()), list(history)
+        elif not isinstance(history, Sequence) or isinstance(history, str):
             raise InputError(f"history is a {type(history).__name__}; allowed: a list of (item, time), or several")
-        if history and all(_is_history(part) for part in history):
-            return self._answer_several(history, now, new_session, user, k, exclude_seen, among)
-        return self.answer([Request(history, now, new_session)], [user], k, exclude_seen, among)[0]
-
-    def _answer_several(
-        self,
-        histories: Sequence[History],
-        now: Any,
-        new_session: Any,
-        users: Any,
-        k: int,
-        exclude_seen: bool,
-        among: Any,
-    ) -> list[Recommendation]:
+        elif history and all(map(_is_history, history)):
+            histories = list(history)
+        if histories is None:
+            return self.answer([Request(history, now, new_session, user=user)], k, exclude_seen, among)[0]
         nows, sessions, users = (
             _one_each(value, len(histories), name)
-            for value, name in ((now, "now"), (new_session, "new_session"), (users, "user"))
+            for value, name in ((now, "now"), (new_session, "new_session"), (user, "user"))
         )
-        names = [
-            f"history {place}" if user is None else f"the history of user {user!r}" for place, user in enumerate(users)
-        ]
-        requests = [Request(*parts) for parts in zip(histories, nows, sessions, names, strict=True)]
-        return self.answer(requests, users, k, exclude_seen, among)
+        names = [f"history {place}" if u is None else f"the history of user {u!r}" for place, u in enumerate(users)]
+        requests = [Request(*parts) for parts in zip(histories, nows, sessions, names, users, strict=True)]
+        answers = self.answer(requests, k, exclude_seen, among)
+        return dict(zip(history, answers, strict=True)) if isinstance(history, Mapping) else answers
 
     def answer(
         self,
         requests: Sequence[Request],
-        users: Sequence[Item | None],
         k: int = 10,
         exclude_seen: bool = True,
         among: Sequence[Item] | None = None,
@@ -173,8 +149,8 @@ class Recommender:
         allowed = self._allowed(among)
         answers: list[Recommendation] = []
         for start in range(0, len(requests), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            answers += self._answer_batch(requests[part], users[part], k, exclude_seen, allowed)
+            part = requests[start : start + self.batch_size]
+            answers += self._answer_batch(part, k, exclude_seen, allowed)
         return answers
 
     def _allowed(self, among: Sequence[Item] | None) -> Tensor:
@@ -192,7 +168,7 @@ class Recommender:
         return allowed
 
     def _answer_batch(
-        self, requests: Sequence[Request], users: Sequence[Item | None], k: int, exclude_seen: bool, allowed: Tensor
+        self, requests: Sequence[Request], k: int, exclude_seen: bool, allowed: Tensor
     ) -> list[Recommendation]:
         histories = gather_histories(requests, self.item_ids, self.config["session_gap"])
         k = min(k, self.vocabulary.n_items - 1)
@@ -202,7 +178,7 @@ class Recommender:
             items[:], scores[:] = best_items(self._counts.masked_fill(~allowed, float("-inf"))[None], k)
         if len(histories.answered):
             answered = torch.from_numpy(histories.answered)
-            found = self.scores(histories, [users[index] for index in histories.answered])
+            found = self.scores(self.batch(histories))
             found[:, ~allowed.to(found.device)] = float("-inf")
             if exclude_seen:
                 owners = torch.arange(len(answered)).repeat_interleave(histories.sequences.lengths)
@@ -214,7 +190,7 @@ class Recommender:
     def _tell(self, items: Tensor, scores: Tensor, histories: Histories) -> list[Recommendation]:
         """Turn tensors ``[R, k]`` into recommendations by raw id."""
         by_model = set(histories.answered.tolist())
-        names = self.vocabulary.items
+        names, titles = self.vocabulary.items, self.vocabulary.titles
         counts = (scores > float("-inf")).sum(1).tolist()
         return [
             Recommendation(
@@ -223,38 +199,29 @@ class Recommender:
                 source="model" if index in by_model else "popular",
                 new_session=bool(histories.opens_session[index]),
                 skipped=int(histories.skipped[index]),
+                titles=[titles[item - 1] for item in row[:count]] if titles else [],
             )
             for index, (row, values, count) in enumerate(zip(items.tolist(), scores.tolist(), counts, strict=True))
         ]
 
     @torch.no_grad()
-    def scores(self, histories: Histories, users: Sequence[Item | None]) -> Tensor:
-        """Scores of all items after each of ``n`` histories, ``[n, n_items]``; column 0 is padding."""
-        batch = self.batch(histories, users).to(self.config["device"])
+    def scores(self, batch: Interaction) -> Tensor:
+        """Scores of all items after each of the ``n`` histories of a batch, ``[n, n_items]``; column 0 is padding."""
+        batch = batch.to(self.config["device"])
         return item_scores(self.model, batch, self.vocabulary.n_items, self.config["ITEM_ID_FIELD"])
 
-    def batch(
-        self, histories: Histories, users: Sequence[Item | None], features: Sequence[str] | None = None
-    ) -> Interaction:
+    def batch(self, histories: Histories, features: Sequence[str] | None = None) -> Interaction:
         """Cut the model's input from histories, as `SessionDataset` cuts it for the evaluation.
 
         ``features``, by default the run's ``session_features``, says whether there are session tokens.
         """
-        features = (self.config["session_features"] or ()) if features is None else features
         sequences, targets = histories.sequences, histories.targets
-        rows = torch.arange(len(targets))
+        rows, n_items = torch.arange(len(targets)), self.vocabulary.n_items
         columns = {
-            self.config["USER_ID_FIELD"]: torch.tensor([self.user_ids.get(str(user), 0) for user in users]),
+            self.config["USER_ID_FIELD"]: torch.tensor([self.user_ids.get(str(user), 0) for user in histories.users]),
             self.config["ITEM_ID_FIELD"]: torch.zeros_like(targets),
         }
-        if getattr(self.config["model_class"], "batch_layout", "prefix") == "tokens":
-            n_items = self.vocabulary.n_items
-            token = session_token(n_items) if "ST" in features else None
-            tokens, places = lay_out_tokens(sequences, token)
-            length = self.config["MAX_ITEM_LIST_LENGTH"] + self.config["model_class"].extra_tokens
-            columns.update(token_batch(tokens, rows, places[targets] + 1, length, mask_token(n_items)))
-        else:
-            columns.update(prefix_batch(self.config, sequences, rows, targets))
+        columns |= input_batch(self.config, n_items, sequences, rows, targets, features)
         return self._transform(self, Interaction(columns))
 
 
@@ -292,4 +259,4 @@ def load(run_folder: str | Path, model: type | None = None, device: str | torch.
         If the folder holds no run.
     """
     run = Run(run_folder, model_class=model)
-    return Recommender(*run.model(device), run.vocabulary)
+    return Recommender(*run.model(device, refit=True), run.vocabulary)

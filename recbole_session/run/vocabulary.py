@@ -2,15 +2,16 @@
 
 With it, a trained model answers without its dataset. The file is JSON::
 
-    {"items": ["242", ...], "item_counts": [117, ...], "users": ["196", ...]}
+    {"items": ["242", ...], "item_counts": [117, ...], "users": ["196", ...], "titles": ["Kolya", ...]}
 
-The first entry of a list has the internal id 1; 0 is padding everywhere.
+The first entry of a list has the internal id 1; 0 is padding everywhere. ``titles`` is there if the dataset names items.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,25 @@ import torch
 
 from recbole_session.files import replacing
 from recbole_session.run.folder import VOCABULARY_FILE
-from recbole_session.run.schema import damaged, read_json
+from recbole_session.run.schema import check_fields, damaged, read_json
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Raw ids of items and users, and the rows of the dataset (all splits) that hold each item, by internal id."""
+    """Raw ids of items and users, and the rows of the dataset (all splits) that hold each item, by internal id.
+
+    ``titles`` are names of the items, empty where one has none; the list is empty if the dataset names no items.
+    """
 
     items: list[str]
     item_counts: list[int]
     users: list[str]
+    titles: list[str] = field(default_factory=list)
+
+    def titles_of(self, items: Iterable[str]) -> dict[str, str]:
+        """Names by raw id, of those among ``items`` that have one."""
+        wanted = set(items)
+        return {item: title for item, title in zip(self.items, self.titles, strict=False) if title and item in wanted}
 
     @property
     def n_items(self) -> int:
@@ -42,10 +52,12 @@ class Vocabulary:
 
 def write_vocabulary(run_folder: Path, dataset: Any) -> None:
     """Write the vocabulary of a `SessionDataset` after its `build`."""
+    items, titles = [str(item) for item in dataset.field2id_token[dataset.iid_field][1:]], dataset.titles()
     content = {
-        "items": [str(item) for item in dataset.field2id_token[dataset.iid_field][1:]],
+        "items": items,
         "item_counts": torch.bincount(dataset.sequences.items, minlength=dataset.item_num)[1:].tolist(),
         "users": [str(user) for user in dataset.field2id_token[dataset.uid_field][1:]],
+        **({"titles": [titles.get(item, "") for item in items]} if titles else {}),
     }
     with replacing(run_folder / VOCABULARY_FILE) as temporary:
         temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -61,7 +73,8 @@ def read_vocabulary(run_folder: Path) -> Vocabulary:
     """
     path = run_folder / VOCABULARY_FILE
     content = read_json(path, dict.fromkeys(("items", "item_counts", "users"), list))
-    items, counts, users = (content[name] for name in ("items", "item_counts", "users"))
+    check_fields(path, {"titles": [], **content}, {"titles": list})
+    items, counts, users, titles = (content.get(name, []) for name in ("items", "item_counts", "users", "titles"))
     for name, ids in (("items", items), ("users", users)):
         if not all(isinstance(each, str) for each in ids) or len(set(ids)) < len(ids):
             raise damaged(path, f"{name} must be distinct texts")
@@ -69,4 +82,8 @@ def read_vocabulary(run_folder: Path) -> Vocabulary:
         raise damaged(path, "item_counts must be whole numbers from 0")
     if len(items) != len(counts):
         raise damaged(path, f"it holds {len(items)} items and {len(counts)} counts")
-    return Vocabulary(items, counts, users)
+    if not all(isinstance(title, str) for title in titles):
+        raise damaged(path, "titles must be texts")
+    if len(titles) not in (0, len(items)):
+        raise damaged(path, f"it holds {len(items)} items and {len(titles)} titles")
+    return Vocabulary(items, counts, users, titles)

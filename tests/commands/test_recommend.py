@@ -13,7 +13,7 @@ import recbole_session
 from recbole_session.cli import main
 from recbole_session.commands import recommend as recommend_command
 from tests.conftest import DAY
-from tests.inference.conftest import ROWS, TrainToy, histories_and_targets, with_sessions
+from tests.inference.conftest import ROWS, TITLES, TrainToy, histories_and_targets, with_sessions
 from tests.inference.test_ranks import ranks_of_run
 
 HISTORIES = {
@@ -126,7 +126,7 @@ def test_among_a_file(folder: Path, as_csv: Path, tmp_path: Path) -> None:
         ("user_id,item_id,timestamp\na,i1,1\nb,i1,noon\n", "line 3: timestamp is 'noon'; allowed: seconds"),
         ("user_id,item_id,timestamp\na,i1,1\nb,i1,1\na,i2,2\n", "line 4: user 'a' was here before; sort the file"),
         ("user_id,item_id,timestamp\na,i1\n", "line 2 has 2 columns; the header names 3"),
-        ("user_id,item_id,timestamp\na,i1,1700000000000\n", "line 2: a time is 1700000000000, beyond 1e+11"),
+        ("user_id,item_id,timestamp\na,i1,1700000000000\n", "line 2: timestamp is '1700000000000', beyond 1e+11"),
     ],
 )
 def test_mistakes_in_a_csv_name_the_line(
@@ -209,19 +209,24 @@ def test_without_pyarrow_parquet_is_refused(
 
 
 def test_histories_are_read_as_they_are_answered(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Bounded memory: never more than a batch of questions is alive."""
+    """Bounded memory: never more than a batch of requests is alive."""
     import gc
 
-    from recbole_session.inference.questions import Question
+    from recbole_session.inference.histories import Request
 
     source = tmp_path / "many.jsonl"
     source.write_text("".join(json.dumps({"user": n, "history": [["i1", n]]}) + "\n" for n in range(100)))
+
+    def count() -> int:
+        return sum(isinstance(thing, Request) for thing in gc.get_objects())
+
+    before = count()  # those of other tests
     alive: list[int] = []
     cut = recommend_command.in_batches
 
-    def counted(questions: object, size: int) -> object:
-        for batch in cut(questions, size):
-            alive.append(sum(isinstance(thing, Question) for thing in gc.get_objects()))
+    def counted(requests: object, size: int) -> object:
+        for batch in cut(requests, size):
+            alive.append(count() - before)
             yield batch
 
     monkeypatch.setattr(recommend_command, "in_batches", counted)
@@ -276,3 +281,22 @@ def test_a_reader_that_leaves_ends_the_program_quietly(folder: Path) -> None:
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_items_have_names_in_every_format(train_toy: TrainToy, as_csv: Path, tmp_path: Path) -> None:
+    folder = train_toy(titled=True)
+    expected = recbole_session.load(folder).recommend(HISTORIES, k=40)
+    names = {user: {item: TITLES.get(item, "") for item in answer.items} for user, answer in expected.items()}
+    for suffix in (".csv", ".parquet", ".jsonl"):
+        path = tmp_path / f"out{suffix}"
+        assert recommend(folder, path, f"--histories={as_csv}", "--k=40") == 0
+        if suffix == ".jsonl":
+            found = {
+                user: dict(zip(line["items"], line["titles"], strict=True)) for user, line in read_lines(path).items()
+            }
+        else:
+            frame = pd.read_csv(path, keep_default_na=False) if suffix == ".csv" else pd.read_parquet(path)
+            assert list(frame)[-1] == "title"
+            by_user = frame.groupby("user_id", sort=False)
+            found = {user: dict(zip(rows["item_id"], rows["title"], strict=True)) for user, rows in by_user}
+        assert found == names

@@ -14,6 +14,9 @@ SMALL = {"epochs": 1, "hidden_size": 8, "inner_size": 16, "MAX_ITEM_LIST_LENGTH"
 ROWS = random_rows(n_users=15, n_items=40, seed=3)
 COLUMNS = ["user_id:token", "item_id:token", "timestamp:float", "session_id:token"]
 
+# Names that would break a CSV file, a Markdown table, a terminal or a formula of matplotlib; i0 and i1 have none.
+TITLES = {"i0": "", **{f"i{place}": f'Tom, "$1" | $x_{place}$ \x1b[2J' for place in range(2, 40)}, "unknown": "Nobody"}
+
 TrainToy = Callable[..., Path]
 
 
@@ -33,6 +36,9 @@ def train_toy(tmp_path_factory: pytest.TempPathFactory) -> TrainToy:
     ) -> Path:
         folder = tmp_path_factory.mktemp("toy")
         write_rows(folder / "data", with_sessions(ROWS) if keys.pop("own_sessions", False) else ROWS)
+        if keys.pop("titled", False):
+            lines = ["item_id:token\tyear:float\tmovie_title:token_seq", *(f"{i}\t1\t{t}" for i, t in TITLES.items())]
+            (folder / "data" / "toy" / "toy.item").write_text("\n".join(lines) + "\n", encoding="utf-8")
         values = {"data_path": str(folder / "data"), "checkpoint_dir": str(folder / "saved"), "num_negatives": 10}
         values |= {**TINY_MODEL, "session_features": list(features)} if model == "SessionBERT4Rec" else SMALL
         if model == "Pop":

@@ -1,3 +1,4 @@
+import re
 import struct
 from pathlib import Path
 
@@ -7,13 +8,13 @@ import torch
 import recbole_session
 from recbole_session.cli import main
 from recbole_session.errors import InputError
-from recbole_session.inference.explain_table import explanation_table
-from recbole_session.inference.explanation import batch_without, explain
+from recbole_session.inference.explain_picture import draw_explanation
+from recbole_session.inference.explanation import batch_without, explain, explanation_table
 from recbole_session.inference.histories import Request, gather_histories
 from recbole_session.inference.recommender import Recommender
 from recbole_session.model.encoder import SelfAttention, Times
 from tests.conftest import DAY
-from tests.inference.conftest import ROWS, TrainToy, histories_and_targets
+from tests.inference.conftest import ROWS, TITLES, TrainToy, histories_and_targets
 
 HISTORY = [("i3", 100), ("i5", 200), ("i8", 2 * DAY), ("i9", 2 * DAY + 5)]
 
@@ -63,12 +64,12 @@ def test_each_feature_is_taken_out_of_the_input_and_nothing_else(recommender: Re
         "TSA": {**whole, "time_seq": [0] + [3 * DAY] * 7},
     }
     for feature, columns in expected.items():
-        batch = batch_without(recommender, histories, "u1", feature)
+        batch = batch_without(recommender, histories, feature)
         assert {name: batch[name][0].tolist() for name in columns} == columns
 
 
 def test_answers_are_what_recommend_says(recommender: Recommender) -> None:
-    found = explain(recommender, "u1", Request(HISTORY, now=2 * DAY + 60), k=6)
+    found = explain(recommender, Request(HISTORY, now=2 * DAY + 60, user="u1"), k=6)
     assert list(found.answers) == [
         "answer",
         "without ST",
@@ -82,21 +83,21 @@ def test_answers_are_what_recommend_says(recommender: Recommender) -> None:
         assert found.answers[name] == said.items
     assert found.moments == {"session goes on": 2 * DAY + 60, "new session": 2 * DAY + 60}
     assert not found.new_session
-    open_end = explain(recommender, "u1", Request(HISTORY))
+    open_end = explain(recommender, Request(HISTORY))
     assert open_end.moments == {"session goes on": 2 * DAY + 5, "new session": 3 * DAY + 6}
     assert open_end.answers["new session"] == recommender.recommend(HISTORY, now=3 * DAY + 6).items
 
 
 def test_attention_is_shared_among_what_the_model_reads(recommender: Recommender) -> None:
     history = [("i1", 0), ("i2", 1), ("new", 2), *((f"i{3 + place}", 10 + place) for place in range(6))]
-    found = explain(recommender, "u1", Request(history))
+    found = explain(recommender, Request(history))
     assert [event.item for event in found.events] == [item for item, _ in history if item != "new"]
     assert [event.attention is None for event in found.events] == [True] + [False] * 7  # 7 and the mask: 8 tokens
     assert sum(event.attention or 0 for event in found.events) + found.other_attention == pytest.approx(1)
 
 
 def test_the_table_says_what_changed(recommender: Recommender) -> None:
-    found = explain(recommender, "u1", Request(HISTORY), k=3)
+    found = explain(recommender, Request(HISTORY), k=3)
     object.__setattr__(found, "answers", {**found.answers, "answer": ["x", "y", "z"], "without ST": ["y", "x", "w"]})
     table = explanation_table(found)
     assert "- ST brings in z, and moves 2 of the other 2." in table
@@ -105,7 +106,7 @@ def test_the_table_says_what_changed(recommender: Recommender) -> None:
 
 
 def test_models_without_sessions_are_explained_as_far_as_it_goes(train_toy: TrainToy) -> None:
-    found = explain(recbole_session.load(train_toy("SASRec")), "u1", Request(HISTORY))
+    found = explain(recbole_session.load(train_toy("SASRec")), Request(HISTORY))
     assert list(found.answers) == ["answer", "session goes on", "new session"]
     assert found.answers["answer"] == found.answers["new session"]
     assert {event.attention for event in found.events} == {None}
@@ -114,7 +115,7 @@ def test_models_without_sessions_are_explained_as_far_as_it_goes(train_toy: Trai
 
 def test_nothing_known_is_nothing_to_explain(recommender: Recommender) -> None:
     with pytest.raises(InputError, match="there is nothing to explain"):
-        explain(recommender, "u1", Request([("new", 1)], name="user 'u1'"))
+        explain(recommender, Request([("new", 1)], name="user 'u1'"))
 
 
 @pytest.mark.parametrize("model", ["SessionBERT4Rec", "SASRec"])
@@ -148,3 +149,22 @@ def test_mistakes_of_the_command(train_toy: TrainToy, tmp_path: Path, capsys: py
     assert main(["explain", f"--run={train_toy()}", "--user=u3", f"--output={tmp_path / 'why.pdf'}"]) == 2
     assert "must end in .png" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_items_and_nothing_that_a_name_could_break(
+    train_toy: TrainToy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = train_toy(titled=True)
+    recommender = recbole_session.load(folder)
+    found = explain(recommender, Request([("i3", 100), ("i1", 200)]), k=40)
+    assert set(found.titles) == {f"i{place}" for place in range(2, 40)} & set(recommender.vocabulary.items)
+    assert found.titles["i3"] == TITLES["i3"]
+    table = explanation_table(found)
+    shown = r'Tom, "\$1" \| \$x_{}\$ [2J (i{})'
+    assert f"| 1970-01-01 00:01:40 | 1 | {shown.format(3, 3)} |" in table
+    assert "| 1970-01-01 00:03:20 | 1 | i1 |" in table
+    assert all(line.count(" | ") == 6 for line in table.splitlines() if re.match(r"\| [0-9]+ \| ", line))
+    pytest.importorskip("matplotlib")
+    draw_explanation(found, tmp_path / "why.png")  # matplotlib would raise at a formula that is none
+    assert main(["explain", f"--run={folder}", "--user=u3", f"--output={tmp_path / 'why.png'}"]) == 0
+    assert "\x1b" not in capsys.readouterr().out + (tmp_path / "why.md").read_text(encoding="utf-8")

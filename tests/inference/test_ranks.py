@@ -12,8 +12,10 @@ from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import build_loaders
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator
+from recbole_session.inference.answers import Recommendation
 from recbole_session.inference.histories import Request, gather_histories
-from recbole_session.inference.recommendation import Recommendation
+from recbole_session.inference.questions import dataset_requests
+from recbole_session.run.run import Run
 from tests.conftest import Row
 from tests.inference.conftest import ROWS, TrainToy, histories_and_targets, with_sessions
 
@@ -68,9 +70,9 @@ def test_the_models_input_is_that_of_the_evaluation(model: str, train_toy: Train
     recommender = recbole_session.load(folder)
     users = dataset.field2id_token["user_id"][expected["user_id"].numpy()].tolist()
     split = histories_and_targets(ROWS)
-    requests = [Request([row[1:] for row in split[user][0]], split[user][1][2]) for user in users]
+    requests = [Request([row[1:] for row in split[user][0]], split[user][1][2], user=user) for user in users]
     histories = gather_histories(requests, recommender.item_ids, config["session_gap"])
-    found = recommender.batch(histories, users)
+    found = recommender.batch(histories)
     assert set(found.columns) == set(expected.columns)
     assert ("Inverse_item_id_list" in found.columns) == (model == "SHAN")
     session_seq = "session_seq"  # numbers of different users do not compare: count each user's from its latest
@@ -116,3 +118,16 @@ def test_one_at_a_time_or_all_at_once(train_toy: TrainToy) -> None:
     for user, (history, target) in histories_and_targets(ROWS).items():
         answer = recommender.recommend([row[1:] for row in history], now=target[2], **EVERYTHING)
         assert rank_of(str(target[1]), answer) == expected[user]
+
+
+def test_several_targets_of_a_user(train_toy: TrainToy) -> None:
+    """By sessions, each target of the test split is asked about, in the order of ranks.csv."""
+    folder = train_toy(eval_args="{split: {SS: valid_and_test}}")
+    run, recommender = Run(folder), recbole_session.load(folder)
+    requests = list(dataset_requests(run.dataset(), "test"))
+    ranks = run.ranks()
+    assert [request.user for request in requests] == ranks["user_id"].tolist()
+    assert ranks["user_id"].duplicated().any()
+    answers = recommender.answer(requests, **EVERYTHING)
+    found = [rank_of(item, answer) for item, answer in zip(ranks["item_id"], answers, strict=True)]
+    assert found == ranks["rank_all"].tolist()

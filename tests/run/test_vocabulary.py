@@ -29,7 +29,28 @@ def test_a_missing_or_damaged_file_is_told(tmp_path: Path) -> None:
         '{"items": []}': "damaged",
         json.dumps({"items": ["a"], "item_counts": [], "users": []}): "1 items and 0 counts",
         r'{"items": ["\ud800"], "item_counts": [1], "users": []}': "damaged.*surrogates not allowed",
+        json.dumps({"items": ["a"], "item_counts": [1], "users": [], "titles": ["b", "c"]}): "1 items and 2 titles",
+        json.dumps({"items": ["a"], "item_counts": [1], "users": [], "titles": [1]}): "titles must be texts",
+        json.dumps({"items": ["a"], "item_counts": [1], "users": [], "titles": "b"}): "titles is 'b'",
     }.items():
         (tmp_path / "vocabulary.json").write_text(text)
         with pytest.raises(InputError, match=words):
             read_vocabulary(tmp_path)
+
+
+def test_names_come_from_the_item_file(
+    tmp_path: Path, write_dataset: WriteDataset, build_config: BuildConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [("u", item, time) for time, item in enumerate("xyzx")]
+    items = write_dataset(rows).with_suffix(".item")
+    for text, titles in {
+        "item_id:token\tprice:float\tproduct_name:token_seq\ny\t2\tA  b\nq\t3\tC\nx\t4\t\n": ["", "A  b", ""],
+        "item_id:token\tprice:float\ny\t2\n": [],
+        "sku:token\ttitle:token\ny\tA\n": [],
+        "item_id:token\ttitle:token\ny\tA\tB\n": [],
+    }.items():
+        items.write_text(text, encoding="utf-8")
+        write_vocabulary(tmp_path, build_views(build_config())["test"])
+        assert read_vocabulary(tmp_path).titles == titles
+    assert "items have no names" in caplog.text
+    assert "line 2 has 3 columns" in caplog.text

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from recbole_session.inference.top_items import best_items
+from recbole_session.inference.answers import best_items
 
 
 @pytest.mark.parametrize("k", [1, 3, 8, 20])
