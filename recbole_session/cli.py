@@ -50,7 +50,21 @@ def main(argv: Sequence[str] | None = None, program: str = "recbole-session") ->
     program : str
         Name that messages begin with.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    arguments = parse(list(sys.argv[1:] if argv is None else argv))
+    code, message = _run(arguments)
+    if message and os.environ.get("RANK", "0") == "0":  # of several processes one is enough to say it
+        print(printable(f"{program}: {message}"), file=sys.stderr)
+    return code
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Read the arguments of one subcommand; a mistake ends the program with exit code 2.
+
+    Returns
+    -------
+    Namespace
+        The subcommand's arguments, and ``run``, its function; ``argv``; ``keys``, the arguments that are keys.
+    """
     parser = argparse.ArgumentParser(prog="recbole-session", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"recbole-session {__version__}")
     subparsers = parser.add_subparsers(dest="subcommand", required=True)
@@ -78,10 +92,7 @@ def main(argv: Sequence[str] | None = None, program: str = "recbole-session") ->
     arguments.argv, arguments.keys = argv, keys
     if arguments.keys and not arguments.takes_keys:
         parser.error(printable(f"unrecognized arguments: {' '.join(arguments.keys)}"))
-    code, message = _run(arguments)
-    if message and os.environ.get("RANK", "0") == "0":  # of several processes one is enough to say it
-        print(printable(f"{program}: {message}"), file=sys.stderr)
-    return code
+    return arguments
 
 
 def _run(arguments: argparse.Namespace) -> tuple[int, str]:

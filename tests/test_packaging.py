@@ -20,6 +20,7 @@ from recbole_session.compat import RECBOLE_VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("recbole_session", "README.md", "LICENSE", "MANIFEST.in", "setup.py", "pyproject.toml")
+PYTHONS = os.environ.get("RECBOLE_SESSION_PYTHONS", "").split()
 LINE = f"pip install --no-deps recbole=={RECBOLE_VERSION}"
 
 
@@ -139,3 +140,56 @@ def test_version_and_completion(environment: Environment, tmp_path: Path) -> Non
     variables = f"_ARGCOMPLETE=1 _ARGCOMPLETE_STDOUT_FILENAME=words COMP_LINE='{line}' COMP_POINT={len(line)}"
     environment.run(f"{variables} recbole-session", tmp_path)
     assert (tmp_path / "words").read_text().split("\v") == ["--session_gap", "--session_col"]
+
+
+# Links the gigabytes of torch into another environment; the rest is small, and pip may replace it there.
+LINK_TORCH = """
+import re, sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+try:
+    needed = [re.match(r"[\\w.-]+", line)[0] for line in distribution("torch").requires if "extra ==" not in line]
+except PackageNotFoundError:
+    sys.exit()
+for name in ["torch", "torchgen", "functorch", *needed]:
+    if re.match("torch|functorch|triton|nvidia|cuda", name):
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            continue
+        for first in {file.parts[0] for file in found.files} - {"..", "__pycache__"}:
+            link = Path(sys.argv[1], first)
+            if not link.exists():
+                link.symlink_to(found.locate_file(first))
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_from_an_empty_environment(python: str, wheel: Path, tmp_path: Path) -> None:
+    """What the README says to type, with pip's own resolver; only torch is linked if ``python`` has it.
+
+    RECBOLE_SESSION_PYTHONS names the Pythons. ``-rP`` shows what was installed.
+    """
+    folder, work = tmp_path / "environment", tmp_path / "work"
+    work.mkdir()
+    subprocess.run([python, "-m", "venv", str(folder)], check=True)
+    site_packages = next((folder / "lib").glob("python*/site-packages"))
+    subprocess.run([python, "-c", LINK_TORCH, str(site_packages)], check=True)
+    environment = Environment.__new__(Environment)
+    environment.folder = folder
+    try:
+        for command in (
+            f"python -m pip install --quiet {wheel}",
+            f"python -m {LINE} --quiet",
+            "recbole-session train --model=SessionSASRec --dataset=ml-100k --epochs=1 --MAX_ITEM_LIST_LENGTH=20",
+            "recbole-session recommend --run saved/ml-100k/SessionSASRec-* --output answers.csv --k 5",
+        ):
+            done = environment.run(command, work)
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert len((work / "answers.csv").read_text(encoding="utf-8").splitlines()) == 1 + 943 * 5
+        installed = environment.run("python -VV; python -m pip list", work).stdout
+        print(installed)
+        assert not {"ray", "thop", "tabulate"} & {line.split(" ")[0] for line in installed.splitlines()}
+    finally:
+        shutil.rmtree(folder)  # gigabytes where torch was not linked

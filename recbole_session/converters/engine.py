@@ -169,7 +169,7 @@ def write_items(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 
 def write_titles(connection: duckdb.DuckDBPyConnection, titles: Mapping[str, str], path: Path) -> None:
-    """Write those of ``titles``, by item, that the table ``sessions`` holds as an ``.item`` file, like `write_items`."""
+    """Write the ``titles``, by item, of the items of the table ``sessions`` in the form of `write_items`."""
     items = connection.execute("SELECT DISTINCT item_id FROM sessions ORDER BY item_id").fetchall()
     lines = ["item_id:token\ttitle:token_seq"]
     for (item,) in items:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from recbole_session.converters.lines import MAX_TIME, BadLine, line_faults, lines_sql, shown, sql_text, time_fault
@@ -16,7 +16,7 @@ FIELDS = ("user", "item", "rating", "timestamp")
 GRAMMAR = ("[0-9]{1,18}", "[0-9]{1,18}", r"[0-9]{1,8}(?:\.[0-9]{0,7})?", "[0-9]{1,18}")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Layout:
     """How a MovieLens release writes its ratings: the separator and the header lines it may have.
 
@@ -27,7 +27,7 @@ class Layout:
     delimiter: str
     headers: tuple[str, ...] = ()
     header_required: bool = False
-    names: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class MovieLensReader:

@@ -182,7 +182,7 @@ def test_titles(tmp_path):
     [
         ("ml-1m", "ratings.dat", "movies.dat", "2::L'\xe9t\xe9::Drama\n30::\"B\" \x1b\tC::Drama\n9::Nobody's::Drama\n"),
         ("ml-20m", "ratings.csv", "movies.csv", 'movieId,title,genres\r\n2,L\'\xe9t\xe9,D\r\n30,"""B"" C",D\r\n'),
-        ("ml-100k", "u.data", "u.item", "2|L'\xe9t\xe9|01-Jan-1995||http\n30|\"B\" C|01-Jan-1995\n"),
+        ("ml-100k", "u.data", "u.item", '2|L\'\xe9t\xe9|01-Jan-1995||http\n30|"B" C|01-Jan-1995\n'),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
