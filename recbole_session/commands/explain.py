@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     from recbole_session.inference.histories import to_second
     from recbole_session.inference.questions import dataset_requests
     from recbole_session.inference.recommender import load
+    from recbole_session.report.tables import printable
     from recbole_session.run.run import Run
 
     path = arguments.output or arguments.run_folder / f"explain-{Path(arguments.user).name}.png"
@@ -51,9 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
         known = nearest(arguments.user, recommender.vocabulary.users) or "; name a raw id of its users"
         raise InputError(f"user {arguments.user!r} has no position {arguments.at!r} in the dataset{known}")
     explanation = explain(recommender, request, arguments.k)
-    table = explanation_table(explanation)
     with replacing(path) as picture, replacing(path.with_suffix(".md")) as text:
         draw_explanation(explanation, picture)
-        text.write_text(table + "\n", encoding="utf-8")
-    print(table)
+        text.write_text(explanation_table(explanation) + "\n", encoding="utf-8")
+    print(explanation_table(explanation, printable))
     print(f"written: {path} and {path.with_suffix('.md')}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain, zip_longest
@@ -176,34 +177,37 @@ def written_time(second: int) -> str:
     return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def explanation_table(explanation: Explanation) -> str:
-    """Return the explanation as Markdown: the answers side by side, then the latest events."""
+def explanation_table(explanation: Explanation, written: Callable[[object], str] = markdown) -> str:
+    """Return the explanation as Markdown: the answers side by side, then the latest events.
+
+    ``written`` makes raw ids and names safe: for a file, or, with `report.tables.printable`, for a terminal.
+    """
     session = "a new session" if explanation.new_session else "the session goes on"
     n_events, n_sessions = len(explanation.events), explanation.events[-1].session
     return "\n\n".join(
         [
-            f"# User {markdown(explanation.user)}",
+            f"# User {written(explanation.user)}",
             f"{n_events} events in {n_sessions} session(s); the answer is for {written_time(explanation.now)} UTC, "
             f"{session}.",
             "## Answers",
-            _answer_table(explanation),
-            _changes(explanation),
+            _answer_table(explanation, written),
+            _changes(explanation, written),
             f"## The latest {min(LATEST, n_events)} events",
-            *_event_table(explanation),
+            *_event_table(explanation, written),
         ]
     )
 
 
-def _answer_table(explanation: Explanation) -> str:
+def _answer_table(explanation: Explanation, written: Callable[[object], str]) -> str:
     """A column per answer."""
     moments = explanation.moments
-    columns = [[markdown(explanation.named(item)) for item in items] for items in explanation.answers.values()]
+    columns = [[written(explanation.named(item)) for item in items] for items in explanation.answers.values()]
     header = [f"{name} ({written_time(moments[name])})" if name in moments else name for name in explanation.answers]
     rows = [[str(rank), *cells] for rank, cells in enumerate(zip_longest(*columns, fillvalue=""), start=1)]
     return markdown_table(["rank", *header], rows, align="---")
 
 
-def _changes(explanation: Explanation) -> str:
+def _changes(explanation: Explanation, written: Callable[[object], str]) -> str:
     """A sentence per feature: which items it brings in, and how many of the others it moves."""
     answer = explanation.answers["answer"]
     lines = []
@@ -211,7 +215,7 @@ def _changes(explanation: Explanation) -> str:
         if name.startswith("without "):
             gained = [item for item in answer if item not in other]
             moved = sum(item in other and answer.index(item) != other.index(item) for item in answer)
-            items = ", ".join(markdown(explanation.named(item)) for item in gained) or "no item"
+            items = ", ".join(written(explanation.named(item)) for item in gained) or "no item"
             others = len(answer) - len(gained)
             lines.append(
                 f"- {name.removeprefix('without ')} brings in {items}, and moves {moved} of the other {others}."
@@ -219,12 +223,12 @@ def _changes(explanation: Explanation) -> str:
     return "\n".join(lines) or "The model has no session features to take away."
 
 
-def _event_table(explanation: Explanation) -> list[str]:
+def _event_table(explanation: Explanation, written: Callable[[object], str]) -> list[str]:
     rows = [
         [
             written_time(event.time),
             str(event.session),
-            markdown(explanation.named(event.item)),
+            written(explanation.named(event.item)),
             "" if event.attention is None else f"{event.attention:.4f}",
         ]
         for event in explanation.events[-LATEST:]
