@@ -4,7 +4,7 @@ With it, a trained model answers without its dataset. The file is JSON::
 
     {"items": ["242", ...], "item_counts": [117, ...], "users": ["196", ...], "titles": ["Kolya", ...]}
 
-The first entry of a list has the internal id 1; 0 is padding everywhere. ``titles`` is there if the dataset names items.
+The first entry of a list has the internal id 1; 0 is padding. ``titles`` is there if the dataset names items.
 """
 
 from __future__ import annotations
