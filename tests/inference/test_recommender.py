@@ -209,7 +209,7 @@ def test_a_folder_that_holds_no_run_is_told(train_toy: TrainToy, tmp_path: Path)
     with pytest.raises(InputError, match=r"there is no .*best.pth; name the run folder"):
         recbole_session.load(tmp_path)
     (tmp_path / "best.pth").write_bytes(b"rubbish")
-    with pytest.raises(InputError, match=r"best\.pth is no checkpoint"):
+    with pytest.raises(InputError, match=r"best\.pth is not a whole checkpoint"):
         recbole_session.load(tmp_path)
     (tmp_path / "best.pth").write_bytes((folder / "best.pth").read_bytes())
     with pytest.raises(InputError, match="do not fit together"):
