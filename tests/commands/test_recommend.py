@@ -218,7 +218,7 @@ def test_histories_are_read_as_they_are_answered(folder: Path, monkeypatch: pyte
     source.write_text("".join(json.dumps({"user": n, "history": [["i1", n]]}) + "\n" for n in range(100)))
 
     def count() -> int:
-        return sum(isinstance(thing, Request) for thing in gc.get_objects())
+        return sum(type(thing) is Request for thing in gc.get_objects())
 
     before = count()  # those of other tests
     alive: list[int] = []
