@@ -259,7 +259,7 @@ def test_a_damaged_file_is_refused_or_does_no_harm(
     code, errors, expected = run(lambda path: None)
     assert (code, errors) == (0, "")
 
-    @examples(8)
+    @examples(5)
     @given(st.data())
     def check(data: st.DataObject) -> None:
         code, errors, found = run(lambda path: SPOIL[how](path, data))
