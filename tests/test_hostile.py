@@ -214,6 +214,7 @@ CASES = [
     ("DATA/toy.inter", "bytes", "stats", any_),
     ("DATA/toy.inter", "bytes", "recommend all", any_),
     ("DATA/toy.item", "bytes", "train", same),
+    ("DATA/toy.item", "bytes", "recommend all", any_),
     ("DATA/dataset.json", "values", "stats", same),
     ("DATA/dataset.json", "bytes", "train", same),
 ]
