@@ -1,7 +1,7 @@
 """RecBole 1.2.1 on current numpy, pandas and torch; the only module that patches anything.
 
-Importing `recbole_session` applies `restore_numpy_names` and `hide_warnings`. What else RecBole 1.2.1 breaks on is
-gone around in subclasses, because there the plug-in needs its own behaviour anyway:
+Importing `recbole_session` applies `restore_numpy_names` and `hide_warnings`. Subclasses avoid what else RecBole 1.2.1
+breaks on, because the plug-in needs its own behaviour there anyway:
 
 ================================================  ====================================================
 RecBole line                                      mended in
@@ -49,16 +49,16 @@ _NUMPY_NAMES = {
 
 
 def restore_numpy_names() -> None:
-    """Give back to numpy the names that RecBole 1.2.1 uses and that this numpy no longer has."""
+    """Restore the numpy names that RecBole 1.2.1 uses and that this numpy no longer has."""
     for name, kind in _NUMPY_NAMES.items():
         if name not in vars(np):
             setattr(np, name, kind)
 
 
 def hide_warnings() -> None:
-    """Hide the warnings that numpy, pandas and torch give for lines of RecBole, on which no user can act.
+    """Hide the warnings that numpy, pandas and torch give for lines of RecBole, which no user can change.
 
-    RecBole 1.2.1 itself warns of nothing that happens here. pyproject.toml has the same filter for the tests.
+    RecBole 1.2.1 gives no warning of its own here. pyproject.toml has the same filter for the tests.
     """
     warnings.filterwarnings("ignore", module=r"recbole\.")
 
@@ -68,12 +68,7 @@ class RecBoleMissing(InputError, ImportError):
 
 
 def require_recbole() -> None:
-    """Say how to install RecBole where it is missing: pip cannot install it as a requirement, see setup.py.
-
-    Raises
-    ------
-    RecBoleMissing
-    """
+    """Say how to install RecBole where it is missing: pip cannot install it as a requirement, see setup.py."""
     try:
         from recbole import __version__ as found
     except ModuleNotFoundError:
@@ -101,7 +96,7 @@ def import_recbole_models() -> ModuleType:
 
 
 def matmul_precision(on_cuda: bool) -> str:
-    """Return what torch rounds the factors of a float32 product to: "tf32", "bf16", or another word for not at all.
+    """Return the type to which torch rounds the factors of a float32 product: "tf32", "bf16", or another word for none.
 
     Before torch 2.9 there is one setting for all devices.
     """
@@ -119,11 +114,7 @@ def recbole_logs_to(log: Any) -> Iterator[None]:
     """Give a Trainer that is built within the block ``log`` for its TensorBoard writer and its WandbLogger.
 
     ``utils/utils.py`` 220 always writes to ./log_tensorboard, and ``utils/wandblogger.py`` logs to Weights & Biases
-    without epochs. ``trainer/trainer.py`` 115-116 asks both. Can go when RecBole takes loggers of one's own.
-
-    Parameters
-    ----------
-    log : RunLog
+    without epochs. ``trainer/trainer.py`` 115-116 calls both. Can go when RecBole accepts loggers.
     """
     import recbole.trainer.trainer as trainer
 

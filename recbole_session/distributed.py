@@ -84,20 +84,13 @@ def on_first_process(make: Callable[[], Value]) -> Value:
     return value
 
 
-def gather_rows(rows: Tensor, device: torch.device) -> Tensor:
-    """Concatenate the rows of all processes, int64 ``[n, columns]`` -> ``[sum of n, columns]`` on the CPU.
-
-    ``n`` may differ between processes and be 0. They exchange tensors on ``device``.
-    """
+def gather_rows(rows: Tensor) -> Tensor:
+    """Concatenate the rows ``[n, columns]`` of all processes, on the CPU; ``n`` may differ between them and be 0."""
     if process_count() == 1:
         return rows
-    counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(process_count())]
-    dist.all_gather(counts, torch.tensor([len(rows)], device=device))
-    padded = torch.zeros(int(max(counts)), rows.size(1), dtype=torch.int64, device=device)
-    padded[: len(rows)] = rows.to(device)
-    parts = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(parts, padded)
-    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)]).cpu()
+    parts: list[Any] = [None] * process_count()
+    dist.all_gather_object(parts, rows)
+    return torch.cat(parts)
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """SIGINT and SIGTERM: noted for a safe moment, or raised at once.
 
-An exception from a signal handler can break any library at any line, TensorBoard's queue for one, and then hang when it
-is closed. So training and evaluation only note the signal, look at the note between two batches, and save first.
+An exception from a signal handler can interrupt any library at any line. TensorBoard's queue, for one, may then hang
+when it is closed. So training and evaluation only note the signal, check for it between two batches, and save first.
 """
 
 from __future__ import annotations
@@ -15,19 +15,13 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-ECHO_SECONDS = 1.0  # torchrun, for one, passes a Ctrl-C on to processes that the terminal has signalled already
+ECHO_SECONDS = 1.0  # torchrun passes a Ctrl-C on to processes that the terminal has already signalled
 
 _noted: list[tuple[int, float]] = []  # the signal that `signals_noted` has seen, and when
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the program to leave.
-
-    Attributes
-    ----------
-    exit_code : int
-        What a shell reports for the signal: 130 for SIGINT, 143 for SIGTERM.
-    """
+    """A signal asked the program to leave; ``exit_code`` is what a shell reports: 130 for SIGINT, 143 for SIGTERM."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
@@ -39,12 +33,8 @@ class Interrupted(KeyboardInterrupt):
 def signals_noted() -> Iterator[None]:
     """Note the first SIGINT or SIGTERM within the block; `stop_if_signalled` raises it at a safe moment.
 
-    A second signal, `ECHO_SECONDS` or more after the first, does at once what it would do outside the block.
-
-    Raises
-    ------
-    Interrupted
-        At the latest when the block ends.
+    `Interrupted` is raised at the latest when the block ends. A second signal, `ECHO_SECONDS` or more after the first,
+    does at once what it would do outside the block.
     """
     if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread alone
         yield
@@ -72,7 +62,7 @@ def is_signalled() -> bool:
 
 
 def stop_if_signalled(anyway: bool = False) -> None:
-    """Raise `Interrupted` if `signals_noted` has seen a signal, or ``anyway``: another process has."""
+    """Raise `Interrupted` if `signals_noted` has seen a signal, or with ``anyway``, if another process has."""
     if _noted or anyway:
         number = _noted[0][0] if _noted else signal.SIGTERM
         raise Interrupted(f"{signal.Signals(number).name} received", number)

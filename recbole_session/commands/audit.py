@@ -1,4 +1,4 @@
-"""``recbole-session audit``: what a trained model owes to being told when and how the next interaction happens."""
+"""``recbole-session audit``: how much a trained model relies on knowing when the next interaction happens."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Audit one run after the other and print a table for each."""
+    """Audit the runs one by one and print a table for each."""
     from recbole_session.live import in_words, live_table
     from recbole_session.run.audit import audit_run
     from recbole_session.run.folder import CONTEXTS
     from recbole_session.run.run import Run
 
     folders, start = arguments.run_folders, time.monotonic()
-    ended: list[float] = []  # when, for each of the first folders
+    ended: list[float] = []  # seconds from the start, for each folder that is done
 
     def describe() -> tuple[list[tuple[str, str]], str]:
         elapsed = time.monotonic() - start
@@ -46,15 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def format_audit(name: str, content: Mapping[str, Any]) -> str:
-    """Text of an audit: facts, then a row per context, then what is lost without being told, in percent.
-
-    Parameters
-    ----------
-    name : str
-        Heads the table.
-    content : Mapping
-        Of ``context.json``.
-    """
+    """Text of the ``content`` of context.json: facts, a row per context, and what is lost without the true one."""
     from recbole_session.run.folder import CONTEXTS
 
     cells = [(candidates, metric) for candidates, metrics in content["told"].items() for metric in metrics]

@@ -6,7 +6,7 @@ import argparse
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recbole_session.errors import InputError, printable
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.workers < 1:
         raise InputError(f"workers is {arguments.workers}; allowed: a whole number from 1")
     keys = parse_command_line(arguments.keys)
-    config_files = split_files(keys.pop("config_files", ""))
+    config_files = str(keys.pop("config_files", "")).split()
     for key, advice in {"model": "the rows name their models", "seed": "give --seeds"}.items():
         if key in keys:
             raise InputError(f"--{key} cannot be given to a comparison: {advice}")
@@ -76,8 +76,3 @@ def _plan(arguments: argparse.Namespace) -> Plan:
             raise InputError(f"name is {arguments.name!r}; allowed: a name for a folder")
         plan = replace(plan, name=arguments.name)
     return plan
-
-
-def split_files(value: Any) -> list[str]:
-    """Paths of ``--config_files``, which are separated by blanks."""
-    return str(value).split()

@@ -9,7 +9,9 @@ EXAMPLES: dict[str, list[str]] = {
     "stats": ["stats ml-100k", "stats ml-1m --plot sessions.png"],
     "train": [
         "train --model SessionBERT4Rec --dataset ml-100k",
-        "train --model=SASRec --dataset=ml-1m --learning_rate=1e-3 --seed=7",
+        'train --model=SessionBERT4Rec --dataset=ml-1m --session_features="[ST,SSE]" --seed=7',
+        "train --resume=RUN_FOLDER",
+        "train --model=SASRec --dataset=ml-1m --learning_rate=1e-3 --resume",
     ],
     "compare": [
         "compare --dataset ml-100k --preset paper --seeds 3",

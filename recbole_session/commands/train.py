@@ -11,16 +11,9 @@ TAKES_KEYS = True
 
 DESCRIPTION = """\
 Trains a model, evaluates it on the test split among random, popular and all candidates, and writes a run
-folder. Values are YAML, later files win over earlier ones, and the command line wins over all:
-
-  recbole-session train --model=SessionBERT4Rec --dataset=ml-100k
-  recbole-session train --model=SessionBERT4Rec --dataset=ml-1m --session_features="[ST,SSE]" --seed=7
-  recbole-session train --model=SASRec --dataset=ml-1m --learning_rate=1e-3
-  recbole-session train --resume=RUN_FOLDER                        resume a run that was stopped or killed
-  recbole-session train --model=SASRec --dataset=ml-1m --resume    the same, the latest with these keys
-  torchrun --nproc_per_node=2 -m recbole_session train --model=SASRec --dataset=ml-1m      two processes
-
-`python run_recbole_session.py` in a clone is the same as `recbole-session train`. docs/keys.md lists the keys.
+folder. Values are YAML, later files win over earlier ones, and the command line wins over all; docs/keys.md
+lists the keys. `python run_recbole_session.py` in a clone is the same as `recbole-session train`. For two
+processes: torchrun --nproc_per_node=2 -m recbole_session train --model=SASRec --dataset=ml-1m
 """
 
 

@@ -33,12 +33,12 @@ def build_negatives(
     user_ids: Mapping[str, int],
     item_ids: Mapping[str, int],
 ) -> dict[str, NDArray[Any] | None]:
-    """Negatives of every candidate set that ``eval_candidates`` names.
+    """Negatives by candidate set: int32 ``[U, K]`` with 0 where a user has fewer than ``K``, or None for ``all``.
 
     Parameters
     ----------
     entries : sequence of str
-        ``random``, ``popular``, ``all``, or paths of CSV files (see `read_negatives`).
+        ``random``, ``popular``, ``all``, or paths of CSV files (see `read_negatives`), whose stem names the set.
     sequences : UserSequences
         All rows of the dataset.
     n_items : int
@@ -47,13 +47,7 @@ def build_negatives(
         Negatives per user of ``random`` and ``popular``; fewer where the catalogue has no more.
     seed : int
     user_ids, item_ids : Mapping
-        Internal ids by raw token.
-
-    Returns
-    -------
-    dict
-        By name of the set (the stem of a file): int32 ``[U, K]`` with 0 where a user has fewer than ``K``,
-        or None for ``all``.
+        Internal ids by raw id.
     """
     num_negatives = min(num_negatives, n_items - 1)
     if num_negatives * sequences.n_users > LARGEST:
@@ -126,7 +120,7 @@ def random_negatives(
     places = np.full((num_negatives, n_users), -1, dtype=np.int64)
     for column in range(num_negatives):
         highest = outside - num_negatives + column  # last place that may be drawn in this round
-        # A catalogue with too few items: the first rounds are void and the rest takes every place.
+        # Where the catalogue has too few items, the first rounds draw nothing and the others take every place.
         drawn = np.floor(generator.random(n_users) * (highest + 1)).astype(np.int64)
         bits.advance(n_all_users - n_users)  # a number each
         taken = (places[:column] == drawn).any(axis=0)
@@ -152,7 +146,7 @@ def _items_outside(history: tuple[Ints, Ints], places: Ints, order: Ints) -> Int
 
     A place ``p`` of the thinned catalogue is place ``p + k`` of the whole one, where ``k`` counts the history
     items before it. If the history holds places ``h_0 < h_1 < ...``, then ``k`` counts the ``i`` with
-    ``h_i - i <= p``, a search in a sorted array, made for all users at once. Place -1 gives item 0.
+    ``h_i - i <= p``. All users are searched at once in a sorted array. Place -1 gives item 0.
     """
     offsets, items = history
     users = np.repeat(np.arange(len(places)), np.diff(offsets))
@@ -168,29 +162,15 @@ def _items_outside(history: tuple[Ints, Ints], places: Ints, order: Ints) -> Int
 
 
 def read_negatives(path: Path, n_users: int, user_ids: Mapping[str, int], item_ids: Mapping[str, int]) -> Ints:
-    """Read a user's own negatives: a CSV file with header ``user_id,item_id``, a row per negative.
-
-    Raises
-    ------
-    InputError
-        For another header, a line with more columns, an unknown user or item, or a negative given twice; with
-        the number of the line.
-    """
+    """Read the negatives of a CSV file with header ``user_id,item_id`` and a row per negative, int64 ``[U, K]``."""
     frame = _read_pairs(path)
-    ids = []
-    for name, known in (("user_id", user_ids), ("item_id", item_ids)):
-        column = frame[name].map(known).fillna(0).to_numpy(dtype=np.int64)
-        if (column == 0).any():
-            line = frame.index[int((column == 0).argmax())]
+    ids = pd.DataFrame({"user_id": frame["user_id"].map(user_ids), "item_id": frame["item_id"].map(item_ids)}).fillna(0)
+    for name in ids:
+        for line in ids.index[ids[name] == 0]:
             raise InputError(f"negatives file {path}, line {line}: {name} {frame[name][line]!r} is not in the dataset")
-        ids.append(column)
-    users, items = ids
-    twice = frame.duplicated()
-    if twice.any():
-        line = frame.index[int(twice.to_numpy().argmax())]
+    for line in frame.index[frame.duplicated()]:
         raise InputError(f"negatives file {path}, line {line} repeats an earlier one")
-    order = np.argsort(users, kind="stable")
-    users, items = users[order], items[order]
+    users, items = ids.astype(np.int64).sort_values("user_id", kind="stable").to_numpy().T
     column = np.arange(len(users)) - np.searchsorted(users, users)
     negatives = np.zeros((n_users, int(column.max(initial=-1)) + 1), dtype=np.int64)
     negatives[users, column] = items
@@ -219,7 +199,6 @@ def _read_pairs(path: Path) -> pd.DataFrame:
     header = ",".join(frame.iloc[0].dropna())
     if header != ",".join(names):
         raise InputError(f"negatives file {path}, line 1 is {header!r}; it must be 'user_id,item_id'")
-    too_wide = frame["more"].notna().to_numpy()
-    if too_wide.any():
-        raise InputError(f"negatives file {path}, line {int(too_wide.argmax()) + 1} has more than two columns")
+    for line in frame.index[frame["more"].notna()]:
+        raise InputError(f"negatives file {path}, line {line} has more than two columns")
     return frame.iloc[1:][names].dropna(how="all").fillna("")

@@ -80,16 +80,10 @@ def _count(items: Tensor) -> Counter[int]:
 
 
 class RankMetrics:
-    """Metrics of a candidate set from the rank of every user's target.
+    """Metrics of a candidate set, any ranking metrics of RecBole, from the rank of every user's target.
 
-    Parameters
-    ----------
-    config : SessionConfig
-        Reads ``metrics`` (any ranking metric of RecBole) and ``topk``.
-    n_items : int
-        Number of items, padding included.
-    training_items : Tensor
-        int64 ``[N]``, the item of every training row, for the metrics of popularity.
+    ``n_items`` counts the padding; ``training_items``, int64 ``[N]``, has the item of every training row, for the
+    metrics of popularity.
     """
 
     def __init__(self, config: Any, n_items: int, training_items: Tensor) -> None:
@@ -102,14 +96,9 @@ class RankMetrics:
         self._facts = {"data.num_items": n_items, "data.count_items": _count(training_items)}
 
     def __call__(self, ranks: Tensor, n_candidates: Tensor, items: Tensor | None = None) -> dict[str, float]:
-        """Metric values by name, e.g. ``{"recall@10": 0.25}``.
+        """Metric values by name, e.g. ``{"recall@10": 0.25}``, from int64 ``[n]`` each; see `ranking.rank_targets`.
 
-        Parameters
-        ----------
-        ranks, n_candidates : Tensor
-            int64 ``[n]``, see `ranking.rank_targets`.
-        items : Tensor or None
-            int64 ``[n, max(topk)]``, the recommended items, where `needs_items`.
+        Where `needs_items`, ``items`` are the recommended ones, int64 ``[n, max(topk)]``.
         """
         hits = (ranks.unsqueeze(1) == torch.arange(1, self.max_k + 1)).int()  # [n, max_k], in order of rank
         data = DataStruct()

@@ -23,23 +23,13 @@ USERS_AT_ONCE = 1 << 16  # whose negatives are checked
 
 @dataclass(frozen=True)
 class SplitRanks:
-    """Ranks of a split, a row per target, ordered by user and time.
+    """Ranks of a split, a row per target, ordered by user and time; by candidate set, see `ranking.rank_targets`."""
 
-    Attributes
-    ----------
-    users, items : Tensor
-        int64 ``[n]``, internal ids; the item is the target.
-    ranks, n_candidates : dict of Tensor
-        By candidate set: int64 ``[n]``, see `ranking.rank_targets`.
-    metrics : dict
-        By candidate set: metric values by name.
-    """
-
-    users: Tensor
-    items: Tensor
-    ranks: dict[str, Tensor]
-    n_candidates: dict[str, Tensor]
-    metrics: dict[str, dict[str, float]]
+    users: Tensor  # int64 [n], internal ids
+    items: Tensor  # int64 [n], the targets
+    ranks: dict[str, Tensor]  # int64 [n] each
+    n_candidates: dict[str, Tensor]  # int64 [n] each
+    metrics: dict[str, dict[str, float]]  # by name
 
     def reordered(self, order: Tensor) -> SplitRanks:
         """Return the same targets in another order, int64 ``[n]``."""
@@ -103,7 +93,7 @@ class RankingEvaluator:
         widths = [2 + self._n_top_items(name) for name in candidate_sets]
         empty = torch.empty(0, 2 + sum(widths), dtype=torch.int64)
         parts = [self._rank_batch(model, batch, device, candidate_sets) for batch in batches]
-        rows = gather_rows(torch.cat([empty, *parts]), device)
+        rows = gather_rows(torch.cat([empty, *parts]))
         if not len(rows):
             raise InputError(
                 "no user has enough interactions to be evaluated; loosen the filters or change eval_args.split"

@@ -11,17 +11,9 @@ from torch import Tensor, nn
 def dropout_multiplier(shape: torch.Size, probability: float, dtype: torch.dtype) -> Tensor:
     """0 with ``probability``, else ``1 / (1 - probability)``, on the CPU.
 
-    A number takes 16 random bits, so that ``probability`` is rounded to a multiple of 2^-16; the other value is
-    the inverse of the rounded one's complement, and the mean is 1 exactly. The bits come from numpy's SFC64, four
-    numbers from each of its words, seeded from torch's global generator: that one alone has a state to be kept.
-
-    Parameters
-    ----------
-    shape : torch.Size
-    probability : float
-        In [0, 1).
-    dtype : torch.dtype
-        A floating-point type.
+    Each number takes 16 random bits, so ``probability``, in [0, 1), is rounded to a multiple of 2^-16. The other value
+    follows from the rounded one, so that the mean is exactly 1. The bits come from numpy's SFC64, four numbers from
+    each of its words. It is seeded from torch's global generator, the only one whose state has to be saved.
     """
     count = shape.numel()
     seed = int(torch.randint(2**63 - 1, ()))

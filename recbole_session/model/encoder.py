@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -47,20 +47,7 @@ class TemporalEncoding(nn.Module):
 
 
 def take(states: Tensor, places: Tensor | None) -> Tensor:
-    """States at some positions of each row.
-
-    Parameters
-    ----------
-    states : Tensor
-        ``[B, L, d]``.
-    places : Tensor or None
-        int64 ``[B, Q]``, positions; None for all of them.
-
-    Returns
-    -------
-    Tensor
-        ``[B, Q, d]``.
-    """
+    """States ``[B, L, d]`` at some positions of each row, int64 ``[B, Q]`` or None for all -> ``[B, Q, d]``."""
     if places is None:
         return states
     first = states.size(1) * torch.arange(states.size(0), device=states.device).unsqueeze(1)  # [B, 1]
@@ -69,23 +56,13 @@ def take(states: Tensor, places: Tensor | None) -> Tensor:
 
 def rows_of(bias: Tensor, queries: Tensor | None) -> Tensor:
     """Rows of an attention bias for some queries: ``[B, L, L]`` -> ``[B, Q, L]``; ``[B, 1, L]`` stays."""
-    return (
-        bias
-        if queries is None or bias.size(1) == 1
-        else bias.gather(1, queries.unsqueeze(-1).expand(-1, -1, bias.size(2)))
-    )
+    if queries is None or bias.size(1) == 1:
+        return bias
+    return bias.gather(1, queries.unsqueeze(-1).expand(-1, -1, bias.size(2)))
 
 
 class Times(NamedTuple):
-    """Temporal encodings of a layer's input, ``[B, L, d_T]`` each.
-
-    Attributes
-    ----------
-    queries : Tensor
-        The moment that a position asks about. In a causal model this is the time of the interaction it predicts.
-    keys : Tensor
-        The moment of the token at a position.
-    """
+    """Encoded times ``[B, L, d_T]``: of the interaction that a position predicts, and of the token at the position."""
 
     queries: Tensor
     keys: Tensor
@@ -95,8 +72,7 @@ class SelfAttention(nn.Module):
     """Self-attention, temporal (equation 2 of the paper) where ``temporal_dim`` > 0.
 
     One ``d_T x d_T`` projection with bias, shared by the queries, keys and heads of this layer, is
-    concatenated to every head's query and key; attention is scaled by ``sqrt(d_head + d_T)``. Values stay as
-    they are.
+    concatenated to every head's query and key; attention is scaled by ``sqrt(d_head + d_T)``.
     """
 
     def __init__(self, hidden_size: int, n_heads: int, dropout: float, temporal_dim: int) -> None:
@@ -129,9 +105,11 @@ class SelfAttention(nn.Module):
             ``[B, Q, d]``.
         """
         value = self._heads(self.value(states))  # [B, h, L, d_head]
-        # On a CPU torch's fused attention is no faster, and has no dropout.
-        attend = self._spelled_out if states.device.type == "cpu" else self._fused
-        context = attend(value, *self._project(states, times, queries), rows_of(bias, queries))  # [B, h, Q, d_head]
+        parts, bias = self._project(states, times, queries), rows_of(bias, queries)
+        if states.device.type == "cpu":  # torch's fused attention is not faster here, and has no dropout
+            context = self.dropout(self._weights(*parts, bias)) @ value  # [B, h, Q, d_head]
+        else:
+            context = self._fused(*parts, bias, value)
         return self.output(context.transpose(1, 2).flatten(2))
 
     def weights(self, states: Tensor, bias: Tensor, times: Times | None, queries: Tensor | None = None) -> Tensor:
@@ -167,13 +145,8 @@ class SelfAttention(nn.Module):
         )  # [B h, Q, L]
         return logits.softmax(-1).view(shape)
 
-    def _spelled_out(
-        self, value: Tensor, query: Tensor, key: Tensor, extra: tuple[Tensor, Tensor] | None, bias: Tensor
-    ) -> Tensor:
-        return self.dropout(self._weights(query, key, extra, bias)) @ value
-
     def _fused(
-        self, value: Tensor, query: Tensor, key: Tensor, extra: tuple[Tensor, Tensor] | None, bias: Tensor
+        self, query: Tensor, key: Tensor, extra: tuple[Tensor, Tensor] | None, bias: Tensor, value: Tensor
     ) -> Tensor:
         width = query.size(-1)
         if extra is not None:
@@ -181,7 +154,7 @@ class SelfAttention(nn.Module):
             # The memory-efficient kernel wants a multiple of 8 numbers; zeros change no product.
             widened = (F.pad(more, (0, -width % 8)).unsqueeze(1).expand(-1, self.n_heads, -1, -1) for more in extra)
             query, key = (torch.cat(parts, dim=-1) for parts in zip((query, key), widened, strict=True))
-        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):  # cuDNN's plans anew for every shape
+        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):  # cuDNN makes a plan for every shape
             return F.scaled_dot_product_attention(
                 query,
                 key,
@@ -193,25 +166,20 @@ class SelfAttention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Pre-norm Transformer layer: ``x + attention(norm(x))``, then ``x + feed_forward(norm(x))``."""
+    """Pre-norm Transformer layer: ``x + attention(norm(x))``, then ``x + feed_forward(norm(x))``.
 
-    def __init__(
-        self,
-        hidden_size: int,
-        inner_size: int,
-        n_heads: int,
-        hidden_dropout: float,
-        attention_dropout: float,
-        layer_norm_eps: float,
-        temporal_dim: int,
-        is_compiled: bool = False,
-        is_gated: bool = False,
-    ) -> None:
+    Reads the keys ``hidden_size inner_size n_heads hidden_dropout_prob attn_dropout_prob layer_norm_eps torch_compile
+    gated_layers``.
+    """
+
+    def __init__(self, config: Any, temporal_dim: int) -> None:
         super().__init__()
-        self.is_compiled = is_compiled
-        self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.attention = SelfAttention(hidden_size, n_heads, attention_dropout, temporal_dim)
-        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        hidden_size, inner_size = config["hidden_size"], config["inner_size"]
+        hidden_dropout = config["hidden_dropout_prob"]
+        self.is_compiled = bool(config["torch_compile"])
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=config["layer_norm_eps"])
+        self.attention = SelfAttention(hidden_size, config["n_heads"], config["attn_dropout_prob"], temporal_dim)
+        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=config["layer_norm_eps"])
         self.feed_forward = nn.Sequential(
             nn.Linear(hidden_size, inner_size),
             nn.GELU(approximate="tanh"),
@@ -219,8 +187,8 @@ class EncoderLayer(nn.Module):
             nn.Linear(inner_size, hidden_size),
         )
         self.dropout = Dropout(hidden_dropout)
-        self.attention_gate = nn.Linear(hidden_size, hidden_size) if is_gated else None
-        self.feed_forward_gate = nn.Linear(hidden_size, hidden_size) if is_gated else None
+        self.attention_gate = nn.Linear(hidden_size, hidden_size) if config["gated_layers"] else None
+        self.feed_forward_gate = nn.Linear(hidden_size, hidden_size) if config["gated_layers"] else None
 
     def forward(self, states: Tensor, bias: Tensor, times: Times | None, queries: Tensor | None = None) -> Tensor:
         """``[B, L, d]`` -> ``[B, Q, d]``; arguments as in `SelfAttention.forward`."""
@@ -245,7 +213,7 @@ def gated(change: Tensor, states: Tensor, gate: nn.Module | None) -> Tensor:
 def compiled_finish() -> Callable[[EncoderLayer, Tensor, Tensor], Tensor]:
     """`finish_layer` through torch.compile, once for all layers and models.
 
-    Its tokens are a plain list, whose length is all that changes from piece to piece: a graph for training and one for
-    evaluation do for all. A layer compiled whole meets so many kinds of shapes that torch soon gives up.
+    Only the number of its tokens changes from piece to piece, so that one graph for training and one for evaluation are
+    enough. A whole layer would meet so many shapes that torch soon stops compiling it.
     """
     return torch.compile(finish_layer, dynamic=True)

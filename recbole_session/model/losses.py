@@ -2,7 +2,8 @@
 
 Shapes: ``n`` states to be named, ``d`` hidden size, ``K`` negatives. Every loss is a mean over the ``n``, 0 where
 there is none, and takes states ``[n, d]``, targets (int64 ``[n]``, never 0), and weight ``[n_items, d]`` and bias
-``[n_items]`` of the output layer; item 0 is padding.
+``[n_items]`` of the output layer; item 0 is padding. The sampled losses also take negatives, int64 ``[K]``, uniform,
+none twice, shared by all rows; one that is a row's target is left out there.
 """
 
 from __future__ import annotations
@@ -21,22 +22,12 @@ ItemLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 # Bytes of logits held at once: on a CPU few enough for its cache, elsewhere enough to keep every unit busy.
 LOGITS_BYTES = {"cpu": 4 * 2**20}
 LOGITS_BYTES_ELSEWHERE = 256 * 2**20
-FEWEST_ROWS = 64  # held at once all the same: a product of fewer is slow
+FEWEST_ROWS = 64  # but at least so many rows: a product of fewer is slow
 PLAIN_LOGITS = 2**18  # up to so many, torch's own functions are as fast
 
 
 def item_loss(name: str, num_negatives: int, calibration: float) -> ItemLoss:
-    """Return the loss that the keys ``item_loss``, ``num_train_negatives`` and ``gbce_calibration`` describe.
-
-    Parameters
-    ----------
-    name : str
-        ``full_softmax``, ``sampled_softmax`` or ``gbce``, in any case.
-    num_negatives : int
-        ``K`` of the sampled losses: items that are drawn anew for every batch and shared by all of its rows.
-    calibration : float
-        ``t`` of gBCE.
-    """
+    """Return the loss that the keys ``item_loss``, ``num_train_negatives`` and ``gbce_calibration`` describe."""
     sampled: dict[str, Callable[..., Tensor]] = {
         "sampled_softmax": sampled_softmax,
         "gbce": partial(gbce, calibration=calibration),
@@ -70,9 +61,9 @@ def rows_at_once(weight: Tensor) -> int:
 
 
 class _FullSoftmax(torch.autograd.Function):
-    """Mean cross-entropy, and its gradients on the way.
+    """Mean cross-entropy whose forward pass also computes the gradients.
 
-    While the logits of some rows are there, the loss and all gradients are made from them. Neither the logits
+    The logits of some rows at a time give their share of the loss and of all gradients. Neither the logits
     ``[n, n_items]`` nor their gradient are ever whole (as in P.-L. Hsu et al., "Liger Kernel: Efficient Triton
     Kernels for LLM Training", arXiv:2410.10989, and E. Wijmans et al., "Cut Your Losses in Large-Vocabulary Language
     Models", ICLR 2025).
@@ -111,7 +102,7 @@ class _FullSoftmax(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the arguments."""
         grad_states, grad_weight, grad_bias = ctx.saved_tensors
-        if grad_loss.device.type != "cpu" or float(grad_loss) != 1:  # elsewhere to look at it is to wait for it
+        if grad_loss.device.type != "cpu" or float(grad_loss) != 1:  # reading it elsewhere forces a GPU sync
             grad_states, grad_weight, grad_bias = (part * grad_loss for part in (grad_states, grad_weight, grad_bias))
         return grad_states, None, grad_weight, grad_bias, None
 
@@ -141,21 +132,13 @@ def draw_negatives(n_items: int, num_negatives: int, device: torch.device) -> Te
 
 
 def sampled_softmax(states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, negatives: Tensor) -> Tensor:
-    r"""Cross-entropy over the target and a sample of the other items that stands for all of them.
+    r"""Cross-entropy over the target and a sample that represents all other items.
 
     A negative drawn with expected count :math:`Q` has :math:`-\log Q` added to its logit (Y. Bengio and J.-S.
     Senécal, "Adaptive Importance Sampling to Accelerate Training of a Neural Probabilistic Language Model", IEEE
     Trans. Neural Networks 19(4), 2008; S. Jean et al., "On Using Very Large Target Vocabulary for Neural Machine
-    Translation", ACL 2015), so that the sum of exponentials is right on average. The target is certain to be there
-    and keeps its logit; a negative that is the target is left out. With every item drawn this is the cross-entropy
-    over all items but padding.
-
-    Parameters
-    ----------
-    states, targets, weight, bias
-        See the module.
-    negatives : Tensor
-        int64 ``[K]``, uniform, none twice, shared by all rows.
+    Translation", ACL 2015), so that the sum of exponentials is right on average. The target is always included and
+    keeps its logit. With every item drawn this is the cross-entropy over all items but padding.
     """
     positive, negative, is_target = _sampled_logits(states, targets, weight, bias, negatives)
     n_sampled = (len(negatives) - is_target.sum(1, keepdim=True)).clamp(min=1)  # [n, 1]
@@ -172,16 +155,8 @@ def gbce(
 
     With few negatives, binary cross-entropy learns probabilities that are too high; the exponent
     :math:`\beta` of the positive's probability undoes that (A. V. Petrov and C. Macdonald, "gSASRec: Reducing
-    Overconfidence in Sequential Recommendation Trained with Negative Sampling", RecSys 2023).
-
-    Parameters
-    ----------
-    states, targets, weight, bias
-        See the module.
-    negatives : Tensor
-        int64 ``[K]``, uniform, none twice, shared by all rows; one that is a row's target is left out there.
-    calibration : float
-        ``t``: 0 is plain binary cross-entropy, 1 gives calibrated probabilities.
+    Overconfidence in Sequential Recommendation Trained with Negative Sampling", RecSys 2023). A ``calibration``
+    :math:`t` of 0 is plain binary cross-entropy, 1 gives calibrated probabilities.
     """
     positive, negative, is_target = _sampled_logits(states, targets, weight, bias, negatives)
     beta = gbce_beta(len(negatives), len(weight), calibration)
@@ -204,7 +179,7 @@ def _sampled_logits(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of the targets ``[n]`` and negatives ``[n, K]``, and whether a negative is the target, bool ``[n, K]``."""
     items = torch.cat((targets, negatives))
-    # One look-up for both: its gradient, as large as the weight, is made once.
+    # One look-up for both: its gradient is as large as the weight.
     some_weight, some_bias = F.embedding(items, weight), bias[items]
     n = len(targets)
     positive = (states * some_weight[:n]).sum(1) + some_bias[:n]

@@ -1,7 +1,7 @@
 """A batch in pieces of similar length, so that little padding is computed.
 
-How long a piece must be stands in the data. On a GPU, to look there is to wait until all that was asked of it is done:
-`plan_pieces` looks once for a whole batch, and nothing else in the loss needs a number before it goes on.
+Piece lengths depend on the data, and reading them forces a GPU sync. `plan_pieces` reads them once for a whole batch;
+nothing else in the loss waits for the GPU.
 """
 
 from __future__ import annotations
@@ -11,30 +11,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Rows that are computed together: on a CPU so few that what they need stays in its caches, elsewhere enough to keep
-# the device busy.
+# Rows that are computed together: on a CPU few enough for its caches, elsewhere enough to keep the device busy.
 ROWS_AT_ONCE_ON_CPU, ROWS_AT_ONCE = 12, 64
 
 
 class Piece(NamedTuple):
-    """Rows of a batch that are computed together.
+    """Rows of a batch that are computed together."""
 
-    Attributes
-    ----------
-    rows : Tensor
-        int64 ``[b]``, row numbers.
-    length : int
-        Tokens of the longest of these rows, at least 1.
-    most_chosen : int
-        The most chosen positions that one of them has, at least 1.
-    n_chosen : int
-        Chosen positions of all of them.
-    """
-
-    rows: Tensor
-    length: int
-    most_chosen: int
-    n_chosen: int
+    rows: Tensor  # int64 [b], row numbers
+    length: int  # tokens of the longest of them, at least 1
+    most_chosen: int  # chosen positions of the row that has the most, at least 1
+    n_chosen: int  # chosen positions of all of them
 
     @property
     def tokens(self) -> tuple[Tensor, slice]:
@@ -43,16 +30,9 @@ class Piece(NamedTuple):
 
 
 def plan_pieces(lengths: Tensor, n_chosen: Tensor, piece_size: int | None = None) -> list[Piece]:
-    """Sort the rows of a batch by length and cut them into pieces.
+    """Sort the rows of a batch by length and cut them into pieces of ``piece_size``, by default what suits the device.
 
-    Parameters
-    ----------
-    lengths : Tensor
-        int64 ``[B]``, tokens of each row.
-    n_chosen : Tensor
-        int64 ``[B]``, chosen positions of each row.
-    piece_size : int, optional
-        Rows per piece; by default what suits the device.
+    ``lengths`` and ``n_chosen``, int64 ``[B]``, are the tokens and the chosen positions of each row.
     """
     if piece_size is None:
         piece_size = ROWS_AT_ONCE_ON_CPU if lengths.device.type == "cpu" else ROWS_AT_ONCE
@@ -66,18 +46,5 @@ def plan_pieces(lengths: Tensor, n_chosen: Tensor, piece_size: int | None = None
 
 
 def places_of_true(mask: Tensor, count: int) -> Tensor:
-    """Where a mask is True, without a look at it.
-
-    Parameters
-    ----------
-    mask : Tensor
-        bool ``[..., L]``.
-    count : int
-        How many places to give, whatever the mask holds.
-
-    Returns
-    -------
-    Tensor
-        int64 ``[..., count]``: the places of True in order, then any others.
-    """
+    """Places of True in a mask (bool ``[..., L]``) in order, then any others, int64 ``[..., count]``; no GPU sync."""
     return mask.byte().argsort(dim=-1, descending=True, stable=True)[..., :count]

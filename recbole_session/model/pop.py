@@ -12,7 +12,7 @@ from torch import Tensor
 class Pop(pop.Pop):
     """Recommends the most popular items of the training rows that are targets.
 
-    RecBole 1.2.1 adds 1 to an item per batch that holds it, however often it stands there
+    RecBole 1.2.1 adds 1 to an item per batch that holds it, however often it occurs there
     (``general_recommender/pop.py`` 47: assignment through repeated indices), so that with its usual batches
     all popular items tie. Here each row counts.
     """

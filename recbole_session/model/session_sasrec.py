@@ -34,7 +34,7 @@ class SessionSASRec(SessionTransformer):
 
         tokens   a  b  S  c          S: session token
         targets  b  -  c  d          S is never a target
-        ST       the token S tells that c opens a session
+        ST       the token S says that c opens a session
         SSE      the segment of the position's own session plus that of the next item
         TSA      the time of the next item in the query, that of each token in its key
         GAP      the time from the latest item to the next one, in logarithmic buckets
@@ -78,9 +78,9 @@ class SessionSASRec(SessionTransformer):
 
     def draw_task(self, interaction: Any) -> dict[str, Tensor]:
         """Draw the positions whose context is hidden, ``is_hidden`` bool ``[B, L + 1]``; the last column is unused."""
-        item_seq = interaction["item_seq"]
         if not self.hide_context_ratio:
             return {}
+        item_seq = interaction["item_seq"]
         return {"is_hidden": torch.rand(item_seq.shape, device=item_seq.device) < self.hide_context_ratio}
 
     def loss_terms(self, interaction: Any) -> int:
@@ -97,15 +97,13 @@ class SessionSASRec(SessionTransformer):
         columns = columns_of(interaction)
         item_seq = columns[0]
         is_target = self.is_target(item_seq)
-        task = (
-            self.draw_task(interaction) if self.hide_context_ratio and "is_hidden" not in interaction else interaction
-        )
+        task = interaction if "is_hidden" in interaction else self.draw_task(interaction)
         pieces = plan_pieces(self._lengths(item_seq), is_target.sum(1))
         parts = [self.input_tokens(item_seq[piece.tokens]) for piece in pieces]
         states, targets = [], []
         for piece, embedded in zip(pieces, self.look_up(parts), strict=True):
             some = cut(columns, piece.tokens)
-            hidden = {"is_hidden": task["is_hidden"][piece.tokens][:, :-1]} if self.hide_context_ratio else {}
+            hidden = {"is_hidden": task["is_hidden"][piece.tokens][:, :-1]} if "is_hidden" in task else {}
             found = self.encode(some, item_states=embedded, **hidden)  # [b, length - 1, d]
             named = places_of_true(is_target[piece.rows, 1 - piece.length :].flatten(), piece.n_chosen)
             states.append(found.flatten(0, 1).index_select(0, named))

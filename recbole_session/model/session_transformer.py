@@ -34,42 +34,26 @@ def columns_of(interaction: Any) -> Columns:
 
 
 def session_segments(session_seq: Tensor, is_token: Tensor, max_session_segments: int) -> Tensor:
-    """Ordinals of sessions counted from the most recent (section 3.3 of the paper).
+    """Ordinals of sessions counted from the most recent (section 3.3 of the paper), int64 ``[B, L]``.
+
+    With ``m = max_session_segments`` they are ``m`` for the latest session, that of the last position, ``m - 1`` for
+    the one before, ..., 1 for all older ones, and 0 at padding.
 
     Parameters
     ----------
     session_seq : Tensor
-        int64 ``[B, L]``, a number per token that grows by one from session to session; the last position is
-        a token of the latest session.
+        int64 ``[B, L]``, a number per token that grows by one from session to session.
     is_token : Tensor
         bool ``[B, L]``, True where there is a token, False at padding.
-    max_session_segments : int
-        ``m``.
-
-    Returns
-    -------
-    Tensor
-        int64 ``[B, L]``: ``m`` for the latest session, ``m - 1`` for the one before, ..., 1 for all that are
-        older still, 0 at padding.
     """
     age = session_seq[:, -1:] - session_seq
     return (max_session_segments - age).clamp(min=1) * is_token
 
 
 def times_of_items(item_seq: Tensor, time_seq: Tensor, n_items: int) -> Tensor:
-    """Time of the latest item at or before each position, which at a session token is that of the item before it.
+    """Time of the latest item at or before each position, int64 seconds ``[B, L]`` for two int64 ``[B, L]``.
 
-    Parameters
-    ----------
-    item_seq, time_seq : Tensor
-        int64 ``[B, L]``.
-    n_items : int
-        Number of items, padding included.
-
-    Returns
-    -------
-    Tensor
-        int64 ``[B, L]``, seconds; `UNKNOWN_TIME` at padding and where no item comes before.
+    It is `UNKNOWN_TIME` at padding and where no item comes before; ``n_items`` counts the padding.
     """
     times = time_seq.masked_fill(item_seq == PADDING, UNKNOWN_TIME)
     return torch.where(item_seq == session_token(n_items), one_before(times), times)
@@ -81,18 +65,10 @@ def one_before(times: Tensor) -> Tensor:
 
 
 def gap_buckets(since: Tensor, until: Tensor) -> Tensor:
-    """Bucket of the gap between two moments, on a logarithmic scale.
+    """Bucket of the gap between two moments (int64 seconds of any shape), on a logarithmic scale; int64.
 
-    Parameters
-    ----------
-    since, until : Tensor
-        int64, seconds, any shape.
-
-    Returns
-    -------
-    Tensor
-        int64: 0 where one of the moments is `UNKNOWN_TIME`, else ``1 + floor(log(1 + seconds) / 2)``. Bucket 1 holds
-        gaps below 7 s, 4 those of 7 to 50 minutes, 7 those of 2 to 14 days.
+    It is 0 where one of the moments is `UNKNOWN_TIME`, else ``1 + floor(log(1 + seconds) / 2)``. Bucket 1 holds gaps
+    below 7 s, 4 those of 7 to 50 minutes, 7 those of 2 to 14 days.
     """
     is_known = (since != UNKNOWN_TIME) & (until != UNKNOWN_TIME)
     seconds = torch.where(is_known, until - since, 0).clamp(min=0)
@@ -106,9 +82,8 @@ class SessionTransformer(SessionModel):
     Parameters
     ----------
     config : SessionConfig
-        Reads ``hidden_size n_layers n_heads inner_size hidden_dropout_prob attn_dropout_prob layer_norm_eps
-        initializer_range item_loss num_train_negatives gbce_calibration session_features max_session_segments
-        temporal_dim tie_embeddings MAX_ITEM_LIST_LENGTH torch_compile``.
+        Reads ``n_layers initializer_range item_loss num_train_negatives gbce_calibration session_features
+        max_session_segments temporal_dim tie_embeddings MAX_ITEM_LIST_LENGTH`` and the keys of `encoder.EncoderLayer`.
     dataset : SessionDataset
         Gives the number of items.
     """
@@ -129,20 +104,7 @@ class SessionTransformer(SessionModel):
         self.gap_embedding = nn.Embedding(N_GAP_BUCKETS, hidden_size) if "GAP" in features else None
         self.temporal_encoding = TemporalEncoding(temporal_dim) if temporal_dim else None
         self.dropout = Dropout(config["hidden_dropout_prob"])
-        self.layers = nn.ModuleList(
-            EncoderLayer(
-                hidden_size=hidden_size,
-                inner_size=config["inner_size"],
-                n_heads=config["n_heads"],
-                hidden_dropout=config["hidden_dropout_prob"],
-                attention_dropout=config["attn_dropout_prob"],
-                layer_norm_eps=config["layer_norm_eps"],
-                temporal_dim=temporal_dim,
-                is_compiled=bool(config["torch_compile"]),
-                is_gated=bool(config["gated_layers"]),
-            )
-            for _ in range(config["n_layers"])
-        )
+        self.layers = nn.ModuleList(EncoderLayer(config, temporal_dim) for _ in range(config["n_layers"]))
         if config["tie_embeddings"]:
             self.output = None
             self.output_bias = nn.Parameter(torch.zeros(self.n_items))
@@ -193,15 +155,21 @@ class SessionTransformer(SessionModel):
         Tensor
             ``[B, Q, d]``.
         """
+        states, bias, times = self._input_of_last_layer(columns, item_states, **task)
+        return self.layers[-1](states, bias, times, queries)
+
+    def _input_of_last_layer(
+        self, columns: Columns, item_states: Tensor | None = None, **task: Tensor
+    ) -> tuple[Tensor, Tensor, Times | None]:
         if item_states is None:
             item_states = self.item_embedding(self.input_tokens(columns[0]))
         states, bias, times = self.layer_input(columns, item_states, **task)
         for layer in self.layers[:-1]:
             states = layer(states, bias, times)
-        return self.layers[-1](states, bias, times, queries)
+        return states, bias, times
 
     def input_tokens(self, item_seq: Tensor) -> Tensor:
-        """The tokens that the encoder reads, without the `extra_tokens` that only the context is taken from."""
+        """The tokens that the encoder reads, without the `extra_tokens`, of which only the context is used."""
         return item_seq[:, : item_seq.size(1) - self.extra_tokens]
 
     def look_up(self, parts: Sequence[Tensor]) -> list[Tensor]:
@@ -210,10 +178,8 @@ class SessionTransformer(SessionModel):
         They are looked up together: every look-up has a gradient as large as the catalogue.
         """
         found = self.item_embedding(torch.cat([part.flatten() for part in parts]))
-        return [
-            embedded.view(*part.shape, -1)
-            for part, embedded in zip(parts, found.split([part.numel() for part in parts]), strict=True)
-        ]
+        pairs = zip(parts, found.split([part.numel() for part in parts]), strict=True)
+        return [embedded.view(*part.shape, -1) for part, embedded in pairs]
 
     def output_factors(self) -> tuple[Tensor, Tensor]:
         """Weight ``[n_items, d]`` and bias ``[n_items]`` of the output layer."""
@@ -222,20 +188,14 @@ class SessionTransformer(SessionModel):
         return self.output.weight, self.output.bias
 
     def score_factors(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the factors of all scores, ``states @ weight.T + bias``, for the item to be predicted.
-
-        Returns
-        -------
-        states, weight, bias : Tensor
-            ``[B, d]``, ``[n_items, d]`` and ``[n_items]``.
-        """
+        """Return states ``[B, d]`` of the item to be predicted, weight ``[n_items, d]`` and bias ``[n_items]``."""
         columns = columns_of(interaction)
         if torch.compiler.is_exporting():  # a graph has one shape for all rows
             states = self._last_states(columns)
         else:
             pieces = plan_pieces(self._lengths(columns[0]), torch.ones_like(columns[0][:, 0]))
-            found = [self._last_states(cut(columns, piece.tokens)) for piece in pieces]
-            states = torch.cat(found)[torch.cat([piece.rows for piece in pieces]).argsort()]
+            found = torch.cat([self._last_states(cut(columns, piece.tokens)) for piece in pieces])
+            states = found[torch.cat([piece.rows for piece in pieces]).argsort()]
         return states, *self.output_factors()
 
     def _lengths(self, item_seq: Tensor) -> Tensor:
@@ -247,15 +207,12 @@ class SessionTransformer(SessionModel):
         return self.encode(columns, self._last_position(columns))[:, 0]
 
     def _last_position(self, columns: Columns) -> Tensor:
-        item_seq = columns[0]
-        return torch.full_like(item_seq[:, :1], item_seq.size(1) - 1 - self.extra_tokens)  # [B, 1]
+        return torch.full_like(columns[0][:, :1], columns[0].size(1) - 1 - self.extra_tokens)  # [B, 1]
 
     def attention(self, interaction: Any) -> Tensor:
         """Attention of the last layer from the last position, averaged over the heads, ``[B, L + extra_tokens]``."""
         columns = columns_of(interaction)
-        states, bias, times = self.layer_input(columns, self.item_embedding(self.input_tokens(columns[0])))
-        for layer in self.layers[:-1]:
-            states = layer(states, bias, times)
+        states, bias, times = self._input_of_last_layer(columns)
         last: Any = self.layers[-1]
         shares = last.attention.weights(last.attention_norm(states), bias, times, self._last_position(columns))
         return nn.functional.pad(shares.mean(1)[:, 0], (0, self.extra_tokens))

@@ -23,22 +23,20 @@ Array = NDArray[Any]
 
 
 class Queries(NamedTuple):
-    """The latest items of some users, an entry per item; an item that occurs again counts where it was last.
+    """The latest items of some users; an item that occurs again counts where it was last."""
 
-    Attributes
-    ----------
-    weights : csr_matrix
-        ``[B, n_items]``, the weight of each item in the similarity.
-    places : ndarray
-        int64 ``[B, n_items]``, place of an item in the query from 1, the oldest; 0 where the query lacks it.
-    lengths, times : ndarray
-        int64 ``[B]``: items of each query, and the moment of the recommendation (seconds, Unix UTC).
-    """
+    weights: csr_matrix  # [B, n_items], weight of each item in the similarity
+    places: Array  # int64 [B, n_items], place of an item in the query from 1, the oldest; 0 where the query lacks it
+    lengths: Array  # int64 [B], items of each query
+    times: Array  # int64 [B], moment of the recommendation, seconds, Unix UTC
 
-    weights: csr_matrix
-    places: Array
-    lengths: Array
-    times: Array
+
+class Pairs(NamedTuple):
+    """Queries and their neighbours, ``[P]`` each."""
+
+    query: Array  # row of the batch
+    session: Array
+    similarity: Array
 
 
 class VSKNN(SessionModel):
@@ -86,13 +84,7 @@ class VSKNN(SessionModel):
         return self.placeholder.sum() * 0
 
     def load_other_parameter(self, para: dict[str, Any] | None) -> None:
-        """Take the sessions of a checkpoint.
-
-        Raises
-        ------
-        ValueError
-            If they hold anything but items of the catalogue.
-        """
+        """Take the sessions of a checkpoint; `ValueError` if they hold anything but items of the catalogue."""
         super().load_other_parameter(para)
         items = self.rows[:, 0]
         if self.rows.dtype != torch.int64 or not ((items > PADDING) & (items < self.n_items)).all():
@@ -105,17 +97,14 @@ class VSKNN(SessionModel):
         queries = self.queries(*columns)
         matrix, ends = self.sessions()
         pairs = self.neighbors(queries, matrix, ends)
-        # Every item of every neighbour: its score goes to the query's row.
-        counts = np.diff(matrix.indptr)[pairs.session]
-        owners = np.repeat(np.arange(len(pairs.session)), counts)
-        start = matrix.indptr[pairs.session] - (counts.cumsum() - counts)
-        entries = np.arange(len(owners)) + start[owners]
-        items = matrix.indices[entries]
+        items_of = matrix[pairs.session]  # of every neighbour, [P, n_items]
+        owners = np.repeat(np.arange(len(pairs.session)), np.diff(items_of.indptr))
+        items = items_of.indices
         shared = queries.places[pairs.query[owners], items]  # place of the item in the query; 0 if not shared
         latest = np.zeros(len(pairs.session), dtype=np.int64)
         np.maximum.at(latest, owners, shared)
         gain = pairs.similarity * self.neighbor_weight(queries.lengths[pairs.query], latest)
-        gain = gain[owners] * self.item_weight(matrix.data[entries], shared == latest[owners], owners)
+        gain = gain[owners] * self.item_weight(items_of.data, shared == latest[owners], owners)
         flat = np.bincount(pairs.query[owners] * self.n_items + items, gain, minlength=scores.size)
         scores += flat.reshape(scores.shape)
         scores[:, PADDING] = 0
@@ -156,13 +145,6 @@ class VSKNN(SessionModel):
         known = torch.where(time_seq[:, -1] == UNKNOWN_TIME, time_seq[:, length - 1], time_seq[:, -1])
         return Queries(weights, places, lengths, known.numpy())
 
-    class Pairs(NamedTuple):
-        """Queries and their neighbours, ``[P]`` each: row of the batch, session, similarity."""
-
-        query: Array
-        session: Array
-        similarity: Array
-
     def neighbors(self, queries: Queries, matrix: csr_matrix, ends: Array) -> Pairs:
         """Find the neighbours of every query; of equal similarities the more recent session goes first."""
         shared = (matrix != 0).astype(np.float64)
@@ -175,7 +157,7 @@ class VSKNN(SessionModel):
         order = np.lexsort((-session, -similarity, query))
         query, session, similarity = query[order], session[order], similarity[order]
         is_near = np.arange(len(query)) - np.searchsorted(query, query) < self.n_neighbors
-        return self.Pairs(query[is_near], session[is_near], similarity[is_near])
+        return Pairs(query[is_near], session[is_near], similarity[is_near])
 
     def reminders(self, item_seq: Tensor) -> Array:
         """Scores of the items of the history for having been there, ``[B, n_items]``."""

@@ -28,26 +28,15 @@ from recbole_session.run.trainer import SessionTrainer
 
 @dataclass
 class Parts:
-    """What a run is made of.
+    """What a run is made of."""
 
-    Attributes
-    ----------
-    config : SessionConfig
-    dataset : SessionDataset
-    train, valid, test : loaders
-        See `data.loaders.build_loaders`.
-    evaluator : RankingEvaluator
-    model : nn.Module
-        On the device, with its initial weights; None if only the data was asked for.
-    """
-
-    config: Any
+    config: Any  # SessionConfig
     dataset: SessionDataset
     train: TrainLoader
     valid: EvaluationLoader
     test: EvaluationLoader
     evaluator: RankingEvaluator
-    model: Any
+    model: Any  # on the device, with its initial weights; None if only the data was asked for
 
     @cached_property
     def checksum(self) -> str:
@@ -72,19 +61,10 @@ class Parts:
 
 
 def build(config: Any, with_model: bool = True) -> Parts:
-    """Build dataset, loaders, evaluator and model; nothing but the bundled dataset's files is written.
+    """Build dataset, loaders, evaluator and, if asked for, the model.
 
-    Parameters
-    ----------
-    config : SessionConfig
-        RecBole's transforms add keys to it.
-    with_model : bool
-        Whether to build the model too.
-
-    Raises
-    ------
-    InputError
-        For a mistake in a key or in the data.
+    RecBole's transforms add keys to ``config``. Only the files of the bundled dataset are written. A mistake in a key
+    or in the data is an `InputError`.
     """
     on_first_process(lambda: _convert_bundled_dataset(config))
     set_seed(config)
@@ -123,7 +103,7 @@ def set_seed(config: Any) -> None:
 
 
 def _convert_bundled_dataset(config: Any) -> None:
-    """Convert ml-100k on first use: it lies inside the recbole package."""
+    """Convert ml-100k on first use: it is part of the recbole package."""
     folder = Path(config["data_path"])
     if config["dataset"] == "ml-100k" and not (folder / "ml-100k.inter").is_file():
         convert("ml-100k", None, folder.parent)

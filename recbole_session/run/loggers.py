@@ -16,12 +16,7 @@ from recbole_session.interrupts import Interrupted
 
 
 def check_loggers(config: Any) -> None:
-    """Refuse a logger whose package is missing.
-
-    Raises
-    ------
-    InputError
-    """
+    """Refuse a logger whose package is missing."""
     for key in SERVICES:
         package = key.removeprefix("log_")
         if config[key] and find_spec(package) is None:
@@ -74,14 +69,14 @@ class RunLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # A second signal stops at once: what it broke into may hang when it is closed.
+        # After a second signal nothing is closed: what it interrupted may hang.
         if kind is None or issubclass(kind, (Exception, Interrupted)):
             self.close(failed=kind is not None)
 
     def log(self, metrics: Mapping[str, float], epoch: int) -> None:
         """Log numbers, such as ``valid/random/ndcg@10``, as of ``epoch`` epochs trained.
 
-        A service that fails is left out from then on, with a warning: no training should end for its log.
+        A service that fails is left out from then on, with a warning: it should not end the training.
         """
         for name, value in metrics.items():
             self.add_scalar(name, value, epoch)

@@ -77,23 +77,11 @@ class Run:
         return read_vocabulary(self.folder)
 
     def ranks(self, context: str = "told") -> pd.DataFrame:
-        """Ranks of the test split, a row per user, checked against ``result.json`` or ``context.json``.
+        """Ranks of the test split, a row per target, see `ranks.read_ranks`.
 
-        Parameters
-        ----------
-        context : str
-            What the model knew about the next interaction: ``told`` (``ranks.csv``) or, after the context audit,
-            ``inferred`` or ``withheld`` (``ranks-<context>.csv``).
-
-        Returns
-        -------
-        DataFrame
-            See `ranks.read_ranks`.
-
-        Raises
-        ------
-        InputError
-            If the file is missing or damaged, or does not give the metrics that are written beside it.
+        ``context`` is what the model knew about the next interaction: ``told`` (``ranks.csv``) or, after the context
+        audit, ``inferred`` or ``withheld`` (``ranks-<context>.csv``). The ranks must give the metrics that are written
+        beside them, in ``result.json`` or ``context.json``.
         """
         path = self.folder / ranks_file(context)
         frame = read_ranks(path)

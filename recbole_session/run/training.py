@@ -48,7 +48,7 @@ def run_session(
     command_line: Sequence[str] = (),
     resume: bool | str | Path = False,
 ) -> Result:
-    """Train and evaluate one model; what RecBole's ``run_recbole`` is to RecBole.
+    """Train and evaluate one model, as RecBole's ``run_recbole`` does.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def run_session(
     Returns
     -------
     dict
-        The content of ``result.json`` and, under ``run_folder``, the path of the folder it lies in.
+        The content of ``result.json`` and, under ``run_folder``, the path of its folder.
 
     Raises
     ------
@@ -71,11 +71,10 @@ def run_session(
         At SIGINT or SIGTERM, after the last finished epoch was saved.
     """
     files = list(config_file_list or ())
-    if not isinstance(resume, bool):
-        files.insert(0, unfinished_run(Path(resume)) / CONFIG_FILE)
-    config = SessionConfig(model, dataset, files, config_dict, command_line)
-    if not isinstance(resume, bool):
-        check_same_configuration(config.resolved, read_config(Path(resume)), Path(files[0]))
+    old = None if isinstance(resume, bool) else unfinished_run(Path(resume))
+    config = SessionConfig(model, dataset, [old / CONFIG_FILE, *files] if old else files, config_dict, command_line)
+    if old:
+        check_same_configuration(config.resolved, read_config(old), old / CONFIG_FILE)
     check_loggers(config)
     with processes_of(config):
         parts = build(config)
@@ -131,7 +130,7 @@ def _log_results(trainer: SessionTrainer, parts: Parts, test: SplitRanks) -> Non
 
 
 def open_run_folder(config: SessionConfig, resume: bool | str | Path) -> Path:
-    """Find the folder of the run to go on with, or make a new one and write config.yaml into it."""
+    """Find the folder of the run to be resumed, or make a new one and write config.yaml into it."""
     if resume:
         return latest_unfinished_run(config) if resume is True else Path(resume)
     folder = make_run_folder(config)
@@ -142,7 +141,7 @@ def open_run_folder(config: SessionConfig, resume: bool | str | Path) -> Path:
 
 @contextmanager
 def _sole_writer(folder: Path) -> Iterator[None]:
-    """Claim the folder in the first process; the others go on when it has it."""
+    """Claim the folder in the first process; the others wait for that."""
     with ExitStack() as stack:
         on_first_process(lambda: stack.enter_context(claimed(folder)))
         yield
