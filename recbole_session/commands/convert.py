@@ -22,7 +22,7 @@ HELP = "turn a published or your own raw file into atomic files"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags; a threshold that is not typed is None and left to the dataset."""
     parser.add_argument("name", choices=[*DATASETS, "generic"], help="what the raw file is")
-    parser.add_argument("--raw", type=Path, help="a zip, a folder, a bare file, a .gz, or a pattern of several")
+    parser.add_argument("--raw", help="a zip, a folder, a bare file, a .gz, or a pattern; with Spark s3a://... too")
     parser.add_argument("--download", action="store_true", help="fetch the published file into DATA_PATH/raw")
     parser.add_argument("--url", help="with --download: another address of the same file")
     parser.add_argument("--data_path", type=Path, default=Path("atomic_data"), help="where datasets go")

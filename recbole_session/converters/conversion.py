@@ -22,6 +22,7 @@ from recbole_session.converters.datasets import ANY_FILE, DATASETS
 from recbole_session.converters.engine import (
     Count,
     Reader,
+    count_sessions,
     create_raw_table,
     load_file,
     open_database,
@@ -91,9 +92,10 @@ class Job(NamedTuple):
     thresholds: Thresholds
     target: str
     scratch: Path
+    remote: str | None = None  # what only Spark can open, in place of sources
 
 
-def run_conversion(name: str, raw: Path | None, output_dir: Path, **options: Any) -> Conversion:
+def run_conversion(name: str, raw: Path | str | None, output_dir: Path, **options: Any) -> Conversion:
     """Do what `recbole_session.converters.convert` describes, and return the card too."""
     with _prepared(name, raw, Path(output_dir), options) as job:
         card = _convert(job)
@@ -108,7 +110,7 @@ def dry_run(name: str, raw: Path | None, output_dir: Path, **options: Any) -> tu
 
 
 @contextmanager
-def _prepared(name: str, raw: Path | None, output_dir: Path, options: dict[str, Any]) -> Iterator[Job]:
+def _prepared(name: str, raw: Path | str | None, output_dir: Path, options: dict[str, Any]) -> Iterator[Job]:
     """Check options and find the raw files; the scratch folder is there within the block."""
     thresholds_given = {key: options.pop(key) for key in list(options) if key in Thresholds.__annotations__}
     unknown = set(options) - {field.name for field in fields(Options)}
@@ -123,6 +125,14 @@ def _prepared(name: str, raw: Path | None, output_dir: Path, options: dict[str, 
     thresholds = resolve_thresholds(known.thresholds, all_users, thresholds_given)
     if known is ANY_FILE and (settings.dataset is None or settings.columns is None):
         raise InputError("convert generic needs --dataset NAME and the names of its columns.")
+    if "://" in str(raw):
+        if settings.engine != "spark" or settings.columns is None:
+            raise InputError(
+                f"--raw {raw} is for --engine=spark and convert generic: fetch the file and name its path."
+            )
+        with scratch_folder(output_dir) as scratch:
+            yield Job(name, [], str(raw), settings, thresholds, settings.dataset or name, scratch, str(raw))
+        return
     path = _raw_path(name, raw, output_dir, settings)
     sources = find_sources(path, known.files)
     label = sources[0].name if len(sources) == 1 else path.name
@@ -130,7 +140,7 @@ def _prepared(name: str, raw: Path | None, output_dir: Path, options: dict[str, 
         yield Job(name, sources, label, settings, thresholds, settings.dataset or name, scratch)
 
 
-def _raw_path(name: str, raw: Path | None, output_dir: Path, settings: Options) -> Path:
+def _raw_path(name: str, raw: Path | str | None, output_dir: Path, settings: Options) -> Path:
     if raw is not None and not settings.download:
         return Path(raw)
     if raw is not None:
@@ -179,34 +189,21 @@ def _loaded(job: Job) -> Iterator[tuple[DuckDBPyConnection, LineCheck]]:
 
 def _convert(job: Job) -> dict[str, Any]:
     """Write the ``.inter`` file, the ``.item`` file and the card into the scratch folder; return the card."""
-    settings, columns = job.settings, job.settings.columns
+    settings = job.settings
     paths = sorted({source.path for source in job.sources})
-    prepare = _load_engine(settings.engine)
     inter = job.scratch / f"{job.target}.inter"
     # hashlib lets go of the interpreter, so the checksum takes a core of its own.
     with ThreadPoolExecutor(1) as pool:
         checksum = pool.submit(file_checksum, *paths)
-        with _loaded(job) as (connection, check):
-            own_sessions = columns is not None and columns.session is not None
-            counts = prepare(connection, job.thresholds, own_sessions, job.scratch)
-            _check_not_empty(counts, job.name)
-            sessions = write_inter(connection, inter)
-            to_disk(inter)
-            items, known = inter.with_suffix(".item"), DATASETS.get(job.converter)
-            if columns is not None and columns.title is not None:
-                write_items(connection, items)
-            elif known and known.layout and (titles := film_titles(job.sources[0], known.layout)):
-                write_titles(connection, titles, items)
-            if items.exists():
-                to_disk(items)
+        check, counts, sessions = _write_rows(job, inter)
     card = {
         "dataset": job.target,
         "converter": job.converter,
         "source": {
             "file": job.name.partition(":")[0],
             "member": job.sources[0].member if len(job.sources) == 1 else None,
-            "bytes": sum(path.stat().st_size for path in paths),
-            "sha256": checksum.result(),
+            "bytes": None if job.remote else sum(path.stat().st_size for path in paths),
+            "sha256": None if job.remote else checksum.result(),
         },
         "options": {**asdict(settings), **_finite(asdict(job.thresholds))},
         "lines": {
@@ -226,6 +223,56 @@ def _convert(job: Job) -> dict[str, Any]:
     }
     write_card(job.scratch / "dataset.json", card)
     return card
+
+
+def _write_rows(job: Job, inter: Path) -> tuple[LineCheck, list[Count], int]:
+    """Read and prepare the rows, write them and the titles; return the lines, the counts and the number of sessions."""
+    settings, columns = job.settings, job.settings.columns
+    prepare = _load_engine(settings.engine)
+    if columns is not None and (log := _log_for_spark(job)):
+        from recbole_session.converters.spark_engine import convert_with_spark
+
+        check = LineCheck(job.name, settings.policy)
+        columns = replace(columns, format=_format(job, columns))
+        counts, result, sessions = convert_with_spark(log, columns, job.thresholds, check, job.scratch)
+        _check_not_empty(counts, job.name)
+        with open_database(job.scratch) as connection:
+            write_inter(connection, inter, result)
+        to_disk(inter)
+        return check, counts, sessions
+    with _loaded(job) as (connection, check):
+        counts = prepare(connection, job.thresholds, columns is not None and columns.session is not None, job.scratch)
+        _check_not_empty(counts, job.name)
+        write_inter(connection, inter)
+        to_disk(inter)
+        items, known = inter.with_suffix(".item"), DATASETS.get(job.converter)
+        if columns is not None and columns.title is not None:
+            write_items(connection, items)
+        elif known and known.layout and (titles := film_titles(job.sources[0], known.layout)):
+            write_titles(connection, titles, items)
+        if items.exists():
+            to_disk(items)
+        return check, counts, count_sessions(connection)
+
+
+def _log_for_spark(job: Job) -> list[str]:
+    """Files that Spark is to read by itself; none if it is not asked for, or cannot."""
+    columns = job.settings.columns
+    if job.settings.engine != "spark" or columns is None:
+        return []
+    for_duckdb = columns.computed or columns.title is not None or columns.encoding != "utf-8"
+    if job.remote is not None:
+        if for_duckdb:
+            raise InputError(f"--raw {job.remote}: --where, '=' columns, --title_col and --encoding need a local file.")
+        return [job.remote]
+    if for_duckdb or any(source.member for source in job.sources):
+        return []
+    # A path, whatever characters it holds, is no pattern.
+    return ["file:" + re.sub(r"([][{}*?\\])", r"\\\1", str(source.path.resolve())) for source in job.sources]
+
+
+def _format(job: Job, columns: Columns) -> str:
+    return GenericReader(job.sources[0] if job.sources else Source(Path(str(job.remote))), columns).format
 
 
 def file_to_read(source: Source, reader: Reader, scratch: Path) -> Path:

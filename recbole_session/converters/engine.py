@@ -121,7 +121,7 @@ def preview(connection: duckdb.DuckDBPyConnection, session_gap: int, own_session
     sessions = preprocessing_sql(replace(EVERY_ROW, session_gap=session_gap), own_sessions)["sessions"]
     connection.execute(f"CREATE VIEW max_rows_per_user AS SELECT * FROM {RAW}")
     connection.execute(f"CREATE TABLE sessions AS {sessions}")
-    return [["" if value is None else str(value) for value in row] for row in rows], _sessions(connection)
+    return [["" if value is None else str(value) for value in row] for row in rows], count_sessions(connection)
 
 
 def prepare_with_duckdb(
@@ -140,18 +140,18 @@ def prepare_with_duckdb(
     return counts
 
 
-def write_inter(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
-    """Write the table ``sessions`` as an ``.inter`` file and return the number of sessions."""
+def write_inter(connection: duckdb.DuckDBPyConnection, path: Path, result: str = RESULT) -> None:
+    """Write the rows of ``result``, a SELECT, as an ``.inter`` file, in a stream."""
     names = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float", "session_id": "token"}
     columns = ", ".join(f'{name} AS "{name}:{kind}"' for name, kind in names.items())
     connection.execute(
-        f"COPY (SELECT {columns} FROM ({RESULT})) TO {sql_text(str(path))} "
+        f"COPY (SELECT {columns} FROM ({result})) TO {sql_text(str(path))} "
         "(FORMAT csv, HEADER true, DELIMITER '\t', QUOTE '', ESCAPE '')"
     )
-    return _sessions(connection)
 
 
-def _sessions(connection: duckdb.DuckDBPyConnection) -> int:
+def count_sessions(connection: duckdb.DuckDBPyConnection) -> int:
+    """Return how many sessions the table ``sessions`` has."""
     return _number(connection, "SELECT sum(last) FROM (SELECT max(session) AS last FROM sessions GROUP BY user_id)")
 
 

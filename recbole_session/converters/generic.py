@@ -6,9 +6,9 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, TextIO
+from typing import Any
 
 import duckdb
 
@@ -41,14 +41,14 @@ class GenericReader:
     def __init__(self, source: Source, columns: Columns) -> None:
         self._name, self._columns, self.computed = source.name, columns, columns.computed
         self.encoding = columns.encoding
-        self._format = columns.format or _format_of(source)
+        self.format = columns.format or _format_of(source)
         if self.is_parquet and source.member is not None:
             raise InputError(f"{source.name}: a Parquet file is not read from inside a zip: unpack it first.")
 
     @property
     def is_parquet(self) -> bool:
         """Whether files are Parquet, and so not text."""
-        return self._format == "parquet"
+        return self.format == "parquet"
 
     def select(self, path: Path) -> str:
         """Return the SELECT of the rows.
@@ -59,7 +59,7 @@ class GenericReader:
             If a column is missing.
         """
         make = {"csv": self._csv_fields, "jsonl": self._json_fields, "parquet": self._parquet_fields}
-        fields, unit = make[self._format](path)
+        fields, unit = make[self.format](path)
         roles = self._columns.wanted
         rating = "number(rating)" if "rating" in roles else "1.0"
         session, title = (role if role in roles else "NULL" for role in ("session", "title"))
@@ -76,16 +76,16 @@ class GenericReader:
 
     def faults(self, path: Path, rows: list[int], rejected: list[int]) -> list[BadLine]:
         """Name the first malformed lines; Parquet's "lines" are rows."""
-        if self._format == "jsonl":
+        if self.format == "jsonl":
             return line_faults(path, 0, rows, rejected, self._json_reason)
-        if self._format == "csv":
+        if self.format == "csv":
             return list(_first(self._csv_faults(path)))
         fields, _ = self._parquet_fields(path)
         with duckdb.connect() as connection:
             found = []
             for row in rows:
                 record = connection.sql(f"SELECT * FROM ({fields}) LIMIT 1 OFFSET {row}").fetchall()[0]
-                found.append(BadLine(row + 1, self._reason(record[: len(self._columns.wanted)]) or "does not read"))
+                found.append(BadLine(row + 1, self.reason(record[: len(self._columns.wanted)]) or "does not read"))
         return found
 
     def _csv_fields(self, path: Path) -> tuple[str, str]:
@@ -122,15 +122,16 @@ class GenericReader:
             except csv.Error as error:
                 what = f"{self._name} line 1 is not a CSV header ({error})"
                 raise InputError(f"{what}: the columns need names.") from error
-            self._check_columns(header)
+            self.check_columns(header)
             return header, reader.line_num
 
-    def _csv_reader(self, stream: TextIO) -> Any:
+    def _csv_reader(self, stream: Iterable[str]) -> Any:
         if self._columns.quoted:
             return csv.reader(stream, delimiter=self._columns.delimiter, strict=True)
         return csv.reader(stream, delimiter=self._columns.delimiter, strict=True, quoting=csv.QUOTE_NONE)
 
-    def _check_columns(self, names: list[str]) -> None:
+    def check_columns(self, names: list[str]) -> None:
+        """Refuse a file that lacks a wanted column, or has it twice."""
         for column in self._columns.wanted.values():
             if names.count(column) != 1 and not column.startswith("="):
                 found = f"{names.count(column) or 'no'} column {column!r} but {shown(', '.join(names))}"
@@ -160,9 +161,7 @@ class GenericReader:
                     yield BadLine(line, "holds bytes that are not UTF-8")
                 elif len(record) != len(header) and record:
                     yield BadLine(line, f"found {len(record)} fields, expected {len(header)}")
-                elif record and (
-                    reason := self._reason([None if place is None else record[place] for place in places])
-                ):
+                elif record and (reason := self.reason([None if place is None else record[place] for place in places])):
                     yield BadLine(line, reason)
 
     def _json_fields(self, path: Path) -> tuple[str, str]:
@@ -198,15 +197,44 @@ class GenericReader:
 
     def _json_reason(self, line: bytes) -> str:
         try:
+            return self.reason(self.json_values(line)) or f"not a JSON object: {shown(line)}"
+        except ValueError as error:
+            return str(error)
+
+    def json_values(self, line: bytes) -> list[Any]:
+        """Return what a line holds for each wanted column, or raise ValueError with the reason why it does not."""
+        try:
             record = json.loads(line.decode("utf-8"))
-            values = [None if key[0] == "=" else record[key] for key in self._columns.wanted.values()]
+            return [None if key[0] == "=" else record[key] for key in self._columns.wanted.values()]
         except KeyError as error:
-            return f"has no {error}"
+            raise ValueError(f"has no {error}") from None
         except UnicodeDecodeError:
-            return "holds bytes that are not UTF-8"
+            raise ValueError("holds bytes that are not UTF-8") from None
         except (ValueError, TypeError, RecursionError):
-            return f"not a JSON object: {shown(line)}"
-        return self._reason(values) or f"not a JSON object: {shown(line)}"
+            raise ValueError(f"not a JSON object: {shown(line)}") from None
+
+    def csv_header(self, line: bytes) -> list[str]:
+        """Return the columns that a CSV file's first line names, or those it is said to have."""
+        if self._columns.header:
+            return list(self._columns.header)
+        header = self._csv_record(line)
+        self.check_columns(header)
+        return header
+
+    def csv_values(self, line: bytes, header: list[str]) -> list[str] | None:
+        """Return what a line holds for each wanted column, None for a blank one; ValueError as in `json_values`."""
+        record = self._csv_record(line)
+        if record and len(record) != len(header):
+            raise ValueError(f"found {len(record)} fields, expected {len(header)}")
+        return [record[header.index(name)] for name in self._columns.wanted.values()] if record else None
+
+    def _csv_record(self, line: bytes) -> list[str]:
+        try:
+            return next(self._csv_reader(iter([line.decode("utf-8")])), [])
+        except UnicodeDecodeError:
+            raise ValueError("holds bytes that are not UTF-8") from None
+        except csv.Error as error:
+            raise ValueError(f"not CSV: {error}") from None
 
     def _parquet_fields(self, path: Path) -> tuple[str, str]:
         table = f"read_parquet({sql_path(path)})"
@@ -217,7 +245,7 @@ class GenericReader:
                 what = f"{self._name} does not read as Parquet ({shown(str(error))})"
                 raise InputError(f"{what}: is it whole?") from error
         types = {name: kind for name, kind, *_ in described}
-        self._check_columns(list(types))
+        self.check_columns(list(types))
         unit = self._columns.time_unit
         picked = []
         for role, name in self._columns.wanted.items():
@@ -231,7 +259,7 @@ class GenericReader:
             picked.append(f'CAST({value} AS VARCHAR) AS "{role}"')
         return f"SELECT {', '.join(picked)}, {self._used} AS used FROM {table}", unit
 
-    def _reason(self, values: Any) -> str | None:
+    def reason(self, values: Any) -> str | None:
         """Return why a record is malformed: the first of its values that cannot be what its column holds."""
         record = {
             role: value

@@ -1,28 +1,51 @@
 """The preprocessing in Spark: a cluster's engine, in local mode where no cluster is configured.
 
-The rows are staged as Parquet beside the datasets, so on a cluster DATA_PATH must be storage that the executors see.
-Which cluster is Spark's own business: spark-submit, ``spark-defaults.conf`` or a session that is already running.
+Executors read CSV, JSON lines and Parquet by themselves (`convert_with_spark`). Where the log needs DuckDB to be read,
+`prepare_with_spark` takes over from there. Rows are staged as Parquet beside the datasets, so on a cluster DATA_PATH
+must be storage that the executors see. Which cluster is Spark's own business: spark-submit, ``spark-defaults.conf`` or
+a session that is already running.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import duckdb
+import pandas as pd
 
+from recbole_session.converters.columns import Columns, escape_token, number, seconds_of
 from recbole_session.converters.engine import Count
-from recbole_session.converters.lines import sql_path, sql_text
-from recbole_session.converters.sql import RAW, count_sql, preprocessing_sql
+from recbole_session.converters.generic import GenericReader
+from recbole_session.converters.lines import REPORTED, BadLine, LineCheck, shown, sql_path, sql_text
+from recbole_session.converters.sources import Source
+from recbole_session.converters.sql import RAW, RESULT, count_sql, preprocessing_sql
 from recbole_session.converters.thresholds import Thresholds
 from recbole_session.errors import InputError
 
 try:
+    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
     from pyspark.storagelevel import StorageLevel
 except ImportError as missing:
     raise InputError("--engine=spark needs pyspark: pip install 'recbole-session[spark]'.") from missing
+
+
+# What a line becomes: one without a user is blank, a header, or malformed, which has a reason.
+_ROWS = (
+    "file STRING, start BIGINT, id BIGINT, user_id STRING, item_id STRING, rating DOUBLE, seconds BIGINT, "
+    "own_session STRING, reason STRING"
+)
 
 
 def prepare_with_spark(
@@ -31,30 +54,200 @@ def prepare_with_spark(
     """Run the preprocessing on Spark, as `engine.prepare_with_duckdb` does; the result is a view of Spark's files."""
     staged, result = scratch / "rows.parquet", scratch / "result.parquet"
     connection.execute(f"COPY (SELECT * FROM {RAW}) TO {sql_text(str(staged))} (FORMAT parquet)")
+    with _session() as spark:
+        spark.read.parquet(str(staged)).createOrReplaceTempView(RAW)
+        counts = _prepare(spark, thresholds, own_sessions, lambda: _write(spark.table("sessions"), result))
+    connection.execute(f"CREATE VIEW sessions AS SELECT * FROM read_parquet({_parts(result)})")
+    return counts
+
+
+def convert_with_spark(
+    raw: list[str], columns: Columns, thresholds: Thresholds, check: LineCheck, scratch: Path
+) -> tuple[list[Count], str, int]:
+    """Read, check and prepare a log in the executors; only counts and some malformed lines come here.
+
+    A line is a record: a CSV record with a line end in quotes makes malformed lines.
+
+    Parameters
+    ----------
+    raw
+        Files, folders or patterns of any file system that Spark knows, such as ``s3a://bucket/logs/*.csv.gz``.
+    columns
+        Without SQL of DuckDB's and without titles, UTF-8.
+
+    Returns
+    -------
+    counts : list of Count
+    result : str
+        SELECT, for DuckDB, of the rows that `sql.RESULT` describes, in order.
+    n_sessions : int
+    """
+    staged, result = scratch / "rows.parquet", scratch / "result.parquet"
+    with _session() as spark:
+        spark.conf.set("spark.sql.session.timeZone", "UTC")
+        _write(_read(spark, raw, columns), staged)
+        lines = spark.read.parquet(str(staged))
+        lines.createOrReplaceTempView("staged")
+        splits = [row.asDict() for row in spark.sql(
+            "SELECT file, start, min(id) AS first, count(*) AS n_lines, count(user_id) AS good, count(reason) AS bad "
+            "FROM staged GROUP BY file, start"
+        ).collect()]  # fmt: skip
+        splits.sort(key=lambda split: (PurePosixPath(unquote(split["file"])), split["start"]))
+        offset, begins = 0, dict[str, int]()
+        for split in splits:
+            begins.setdefault(split["file"], offset)
+            split["offset"], split["begin"] = offset - split["first"], begins[split["file"]]
+            offset += split["n_lines"]
+        schema = "file STRING, start BIGINT, offset BIGINT, begin BIGINT"
+        places = [tuple(split[name] for name in ("file", "start", "offset", "begin")) for split in splits]
+        spark.createDataFrame(places, schema).createOrReplaceTempView("splits")
+        hint = "/*+ BROADCAST(splits) */"  # or Spark may take the rows for the smaller side, through the driver
+        numbered = "staged JOIN splits USING (file, start)"
+        spark.sql(
+            f"SELECT {hint} id + offset AS line, user_id, item_id, rating, seconds, own_session FROM {numbered} "
+            "WHERE user_id IS NOT NULL"
+        ).createOrReplaceTempView(RAW)
+        bad = spark.sql(
+            f"SELECT {hint} file, id + offset - begin + 1 AS line, reason FROM {numbered} WHERE reason IS NOT NULL "
+            f"ORDER BY id + offset LIMIT {REPORTED}"
+        ).collect()
+        for file in begins:
+            check.name = PurePosixPath(unquote(file)).name
+            good, wrong = (sum(split[name] for split in splits if split["file"] == file) for name in ("good", "bad"))
+            check.add(good, wrong, [BadLine(row.line, row.reason) for row in bad if row.file == file])
+        check.finish()
+        counts = _prepare(spark, thresholds, columns.session is not None, lambda: _write(spark.sql(RESULT), result))
+        n_sessions = spark.read.parquet(str(result)).agg({"session_id": "max"}).collect()[0][0]
+    return counts, f"SELECT * FROM read_parquet({_parts(result)})", int(n_sessions or 0)
+
+
+def _read(spark: Any, raw: list[str], columns: Columns) -> Any:
+    """Return the lines of a log, each as `_ROWS` says; nothing is read yet but the first line."""
+    place = "_metadata.file_path AS file, _metadata.file_block_start AS start, monotonically_increasing_id() AS id"
+    if columns.format == "parquet":
+        frame = spark.read.parquet(*raw)
+        kinds = dict(frame.dtypes)
+        reader = GenericReader(Source(Path("log.parquet")), columns)
+        reader.check_columns(list(kinds))
+        values = []
+        for role, name in columns.wanted.items():
+            quoted, kind = "`" + name.replace("`", "``") + "`", kinds[name]
+            if role == "time" and kind.startswith(("timestamp", "date")):  # a time that knows its unit
+                quoted, columns = f"floor(CAST(CAST({quoted} AS TIMESTAMP) AS DOUBLE))", replace(columns, time_unit="s")
+            elif not re.match("string|(tiny|small|big)?int", kind) and (
+                role not in ("time", "rating") or not re.match("double|float|decimal", kind)
+            ):
+                quoted = "NULL"
+            values.append(f"CAST({quoted} AS STRING)")
+        frame = frame.selectExpr(f"array({', '.join(values)}) AS value", *place.split(", "))
+        return frame.mapInPandas(partial(_check_rows, columns=columns, header=None), _ROWS)
+    # As bytes: text that is not UTF-8 has to come as it is.
+    frame = spark.read.text(raw).selectExpr("CAST(value AS BINARY) AS value", *place.split(", "))
+    header = None
+    if columns.format == "csv":
+        first = frame.where("start = 0").select("file", "value").take(1)
+        if not first:
+            raise InputError(f"{raw[0]} holds no rows: give the file as it was published.")
+        reader = GenericReader(Source(Path(PurePosixPath(unquote(first[0].file)).name)), columns)
+        header = reader.csv_header(bytes(first[0].value).removeprefix(_MARK))
+    return frame.mapInPandas(partial(_check_rows, columns=columns, header=header), _ROWS)
+
+
+_MARK = b"\xef\xbb\xbf"  # of the byte order, at the start of a file
+
+
+def _check_rows(frames: Iterator[Any], columns: Columns, header: list[str] | None) -> Iterator[Any]:
+    """Check lines in an executor, in their order: the same words and rules as for DuckDB's malformed lines."""
+    reader, last = GenericReader(Source(Path("log.csv")), columns), None
+    for frame in frames:
+        rows = []
+        for value, file, start in zip(frame["value"], frame["file"], frame["start"], strict=True):
+            is_first, last = start == 0 and (file, start) != last, (file, start)
+            rows.append(_check_row(reader, value, columns, header, is_first))
+        names = ["user_id", "item_id", "rating", "seconds", "own_session", "reason"]
+        checked = pd.DataFrame(rows, columns=names, dtype=object)
+        checked["rating"] = checked["rating"].astype("float64")
+        checked["seconds"] = checked["seconds"].astype("Int64")
+        yield pd.concat([frame[["file", "start", "id"]], checked], axis=1)
+
+
+def _check_row(reader: GenericReader, value: Any, columns: Columns, header: list[str] | None, is_first: bool) -> Any:
+    try:
+        if columns.format == "parquet":
+            values = list(value)
+        else:
+            line = bytes(value).removeprefix(_MARK) if is_first else bytes(value)
+            if is_first and columns.format == "csv" and not columns.header:
+                if reader.csv_header(line) != header:
+                    raise ValueError(f"is another header than {shown(','.join(header or []))}")
+                return (None,) * 6
+            if columns.format == "jsonl" and not line.strip():
+                return (None,) * 6
+            found = reader.json_values(line) if header is None else reader.csv_values(line, header)
+            if found is None:
+                return (None,) * 6
+            values = found
+        if reason := reader.reason(values):
+            raise ValueError(reason)
+    except ValueError as error:
+        return (*(None,) * 5, str(error))
+    record = dict(zip(columns.wanted, values, strict=True))
+    return (
+        escape_token(str(record["user"])),
+        escape_token(str(record["item"])),
+        number(record.get("rating", 1.0)),
+        math.floor(seconds_of(record["time"], columns.time_unit) or 0),
+        str(record["session"]) if "session" in record else None,
+        None,
+    )
+
+
+def _prepare(spark: Any, thresholds: Thresholds, own_sessions: bool, write: Callable[[], None]) -> list[Count]:
+    """Run the steps from the view `RAW` on; ``write`` is called while the view ``sessions`` is there."""
+    counts = [Count("read", *spark.sql(count_sql(RAW)).collect()[0])]
+    kept = []
+    for step, select in preprocessing_sql(thresholds, own_sessions).items():
+        frame = spark.sql(select).persist(StorageLevel.MEMORY_AND_DISK)
+        frame.createOrReplaceTempView(step)
+        counts.append(Count(step, *spark.sql(count_sql(step)).collect()[0]))
+        kept.append(frame)
+    write()
+    for frame in kept:
+        frame.unpersist()
+    return counts
+
+
+def _write(frame: Any, path: Path) -> None:
+    frame.write.parquet(str(path))
+
+
+def _parts(path: Path) -> str:
+    """Return the files of a Parquet folder, in order, as SQL of DuckDB."""
+    return f"{sql_path(path)[:-1]}/part-*.parquet'"
+
+
+@contextmanager
+def _session() -> Iterator[Any]:
+    """Give the Spark session that is active, or a new one for the block.
+
+    Raises
+    ------
+    InputError
+        If Spark gives up.
+    """
     running = SparkSession.getActiveSession()
     spark = running or _new_session()
-    counts = []
+    context = spark.sparkContext
+    if context.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+        context.pythonExec = sys.executable  # which has what the executors import
     try:
-        spark.read.parquet(str(staged)).createOrReplaceTempView(RAW)
-        counts.append(Count("read", *spark.sql(count_sql(RAW)).collect()[0]))
-        kept = []
-        for step, select in preprocessing_sql(thresholds, own_sessions).items():
-            frame = spark.sql(select).persist(StorageLevel.MEMORY_AND_DISK)
-            frame.createOrReplaceTempView(step)
-            counts.append(Count(step, *spark.sql(count_sql(step)).collect()[0]))
-            kept.append(frame)
-        kept[-1].write.parquet(str(result))
-        for frame in kept:
-            frame.unpersist()
-    except PySparkException as error:
+        yield spark
+    except (PySparkException, Py4JError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"--engine=spark gave up ({reason}): see Spark's log.") from error
     finally:
         if running is None:
             spark.stop()
-    parts = f"{sql_path(result)[:-1]}/part-*.parquet'"
-    connection.execute(f"CREATE VIEW sessions AS SELECT * FROM read_parquet({parts})")
-    return counts
 
 
 def _new_session() -> Any:

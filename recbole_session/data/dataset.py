@@ -198,6 +198,8 @@ class SessionDataset(SequentialDataset):
 
     def _normalize(self) -> None:
         """Normalise as RecBole does, all but the time."""
+        if not (self.config["normalize_field"] or self.config["normalize_all"]):
+            return
         times = self.inter_feat[self.time_field].copy()
         super()._normalize()
         self.inter_feat[self.time_field] = times
@@ -208,7 +210,7 @@ class SessionDataset(SequentialDataset):
         """Order the rows, split them, and return the views ``[train, valid, test]``."""
         self._aug_presets()
         # The rows live on as sequences alone: of a hundred million of them, memory has no room for a second copy.
-        frame, self.inter_feat = self.inter_feat, self.inter_feat.iloc[:0]
+        frame, self.inter_feat = self.inter_feat, self.inter_feat.iloc[:0].copy()  # no view of them either
         session_field = self.config["SESSION_ID_FIELD"]
         users, items, times = (frame.pop(name).to_numpy() for name in (self.uid_field, self.iid_field, self.time_field))
         sessions = frame.pop(session_field).to_numpy() if session_field in frame else None

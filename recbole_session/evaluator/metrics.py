@@ -82,18 +82,20 @@ def _count(items: Tensor) -> Counter[int]:
 class RankMetrics:
     """Metrics of a candidate set, any ranking metrics of RecBole, from the rank of every user's target.
 
-    ``n_items`` counts the padding; ``training_items``, int64 ``[N]``, has the item of every training row, for the
-    metrics of popularity.
+    ``n_items`` counts the padding; ``training_items`` returns the item of every training row, int64 ``[N]``;
+    it is called for the metrics of popularity alone.
     """
 
-    def __init__(self, config: Any, n_items: int, training_items: Tensor) -> None:
+    def __init__(self, config: Any, n_items: int, training_items: Callable[[], Tensor]) -> None:
         self.max_k = max(config["topk"])
         register = Register(config)
         self.needs_items = register.need("rec.items")
         self._evaluator = Evaluator(config)
         for metric in self._evaluator.metric_class.values():
             metric.decimal_place = UNROUNDED
-        self._facts = {"data.num_items": n_items, "data.count_items": _count(training_items)}
+        self._facts: dict[str, Any] = {"data.num_items": n_items}
+        if register.need("data.count_items"):
+            self._facts["data.count_items"] = _count(training_items())
 
     def __call__(self, ranks: Tensor, n_candidates: Tensor, items: Tensor | None = None) -> dict[str, float]:
         """Metric values by name, e.g. ``{"recall@10": 0.25}``, from int64 ``[n]`` each; see `ranking.rank_targets`.

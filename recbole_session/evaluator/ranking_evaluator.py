@@ -73,7 +73,7 @@ class RankingEvaluator:
             for name, array in negatives.items()
         }
         self._tables_there: dict[tuple[str, torch.device], Tensor] = {}
-        self.metrics = RankMetrics(config, dataset.item_num, dataset.training_items())
+        self.metrics = RankMetrics(config, dataset.item_num, dataset.training_items)
         self._check_candidates(dataset)
 
     @torch.no_grad()

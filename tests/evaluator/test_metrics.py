@@ -21,7 +21,7 @@ def metrics_of(
     metrics: list[str], topk: list[int], n_items: int = 6, training: list[int] | None = None, **keys: Any
 ) -> RankMetrics:
     config = defaultdict(lambda: None, metrics=metrics, topk=topk, metric_decimal_place=2, **keys)
-    return RankMetrics(config, n_items, torch.tensor(training or [1]))
+    return RankMetrics(config, n_items, lambda: torch.tensor(training or [1]))
 
 
 def test_ranks_one_three_six_two_by_hand() -> None:
