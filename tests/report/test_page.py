@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
@@ -159,11 +160,10 @@ def test_pickers_choose_metric_candidates_and_slice(open_page: Open, page: Path)
     choose(browser, "slice", "first item")
     ending = "Recall@10 among random items; place of the target in its session: first item"
     assert texts(browser, "#differences figcaption") == [f"Difference from base: {ending}"]
-    slices = (page.parent / "slices.csv").read_text(encoding="utf-8")
-    line = next(line for line in slices.splitlines() if line.startswith("better,random,recall@10,opens_session,first"))
-    mean, difference = (float(line.split(",")[place]) for place in (6, 9))
-    assert f"{mean:.4f}" in texts(browser, "#values-picture [data-row=better] .text")
-    assert f"+{difference:.4f}" in texts(browser, "#differences-picture [data-row=better] .text")
+    slices = pd.read_csv(page.parent / "slices.csv").set_index(["row", "candidates", "metric", "fact", "slice"])
+    line = slices.loc[("better", "random", "recall@10", "opens_session", "first item")]
+    assert f"{line['mean']:.4f}" in texts(browser, "#values-picture [data-row=better] .text")
+    assert f"+{line['difference']:.4f}" in texts(browser, "#differences-picture [data-row=better] .text")
     assert "Recall@10 among random items" in texts(browser, "#context + p b[data-title]")
     choose(browser, "metric", "Giniindex@10")  # not a mean over users: values only
     choose(browser, "slice", "all targets")
