@@ -130,7 +130,7 @@ def analyse(comparison: Comparison, settings: Mapping[str, Any], data_path: Path
         settings=settings,
         table=tidy_table(comparison, values, facts) if values else empty_table(),
         n_users=len(values.weights) if values else 0,
-        dataset=dataset_table(dataset) if dataset else [],
+        dataset=[] if dataset is None else dataset_table(dataset),  # the length of a SessionDataset says nothing
         no_slices=no_slices,
         common=common,
         differing=differing,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from recbole_session.cli import SUBCOMMANDS, main, parse
-from recbole_session.commands.compare import _OPTIONS, _plan, split_files
+from recbole_session.commands.compare import _OPTIONS, _plan
 from recbole_session.commands.tune import _search
 from recbole_session.compare.plan import shared_keys
 from recbole_session.compare.resolving import _config, check_names, overridden
@@ -75,7 +75,7 @@ def check(argv: list[str]) -> None:
             SessionConfig(command_line=arguments.keys)
     elif argv[0] in ("compare", "tune"):
         keys = parse_command_line(arguments.keys)
-        files = split_files(keys.pop("config_files", ""))
+        files = str(keys.pop("config_files", "")).split()
         if argv[0] == "tune":
             _search(arguments, files, keys)
             return
