@@ -134,7 +134,10 @@ def audited(folder: Path) -> object:
 
 def table(folder: Path) -> object:
     """What a report says of every row."""
-    with (folder / "report/significance.csv").open(newline="") as file:
+    path = folder / "report/significance.csv"
+    if not path.exists():  # no run is left to report
+        return []
+    with path.open(newline="") as file:
         return [[row[name] for name in ("candidates", "metric", "mean")] for row in csv.DictReader(file)]
 
 
