@@ -11,14 +11,18 @@ from typing import Any
 import pandas as pd
 
 from recbole_session.compare.runs import Comparison
+from recbole_session.config.values import plain
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.errors import InputError
 from recbole_session.report.examples import find_examples
-from recbole_session.report.row_settings import row_settings, split_settings
 from recbole_session.report.sentences import failures, legend, summary
 from recbole_session.report.slices import dataset_table, user_facts
 from recbole_session.report.tidy import empty_table, tidy_table
 from recbole_session.report.user_values import Column, UserValues, read_user_values
+from recbole_session.run.folder import CONFIG_FILE
+
+# Neither the seed, which runs of a row differ in, nor where files lay on the machine of the runs.
+_LEFT_OUT = {"seed", "checkpoint_dir", "data_path"}
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def analyse(comparison: Comparison, settings: Mapping[str, Any], data_path: Path
     """
     values = read_user_values(comparison) if comparison.runs else None
     dataset, facts, no_slices = _load_dataset(comparison, values, data_path)
-    common, differing = split_settings(row_settings(comparison))
+    common, differing = _split_settings(_row_settings(comparison))
     analysis = Analysis(
         comparison=comparison,
         settings=settings,
@@ -157,3 +161,29 @@ def _load_dataset(
     except InputError as error:
         return None, None, str(error)
     return dataset, facts, ""
+
+
+def _row_settings(comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """Keys of every row that has a result, as far as they can matter to others; empty where ``config.yaml`` is gone."""
+    settings = {}
+    for name in comparison.names:
+        for run in comparison.runs_of(name)[:1]:
+            values = run.config if (run.folder / CONFIG_FILE).is_file() else {}
+            settings[name] = {key: value for key, value in values.items() if key not in _LEFT_OUT}
+    return settings
+
+
+def _split_settings(rows: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Keys with the same value in every row, and by row the others."""
+    known = [values for values in rows.values() if values]
+    if not known:
+        return {}, {}
+    common = {
+        key: value for key, value in known[0].items() if all(key in other and other[key] == value for other in known)
+    }
+    others = {
+        name: {key: value for key, value in sorted(values.items()) if key not in common}
+        for name, values in rows.items()
+        if values
+    }
+    return plain(common), plain(others)

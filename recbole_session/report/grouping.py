@@ -8,7 +8,7 @@ from typing import Any
 
 from recbole_session.compare.runs import Comparison
 from recbole_session.errors import InputError
-from recbole_session.report.row_settings import one_line
+from recbole_session.report.headings import one_line
 from recbole_session.run.folder import differing_keys
 from recbole_session.run.run import Run
 

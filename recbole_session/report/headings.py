@@ -35,6 +35,17 @@ def how_many(users: int, targets: int) -> str:
     return f"{users:,} users" + (f", {targets:,} targets" if targets != users else "")
 
 
+def one_line(value: Any) -> str:
+    """Write a value as YAML has it, on one line."""
+    if value is None:
+        return "~"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {one_line(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(one_line, value)) + "]"
+    return str(value)
+
+
 def metric_title(metric: str) -> str:
     """Return a metric's name as papers write it: ``ndcg@10`` is ``NDCG@10``, ``recall@10`` is ``Recall@10``."""
     name, at, k = metric.partition("@")

@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from recbole_session.compare.runs import Comparison
 from recbole_session.report.analysis import Analysis
-from recbole_session.report.curves import validation_curve
 from recbole_session.report.headings import (
     BETTER,
     CONTEXT,
@@ -27,9 +26,9 @@ from recbole_session.report.headings import (
     column_title,
     how_many,
     metric_title,
+    one_line,
     written,
 )
-from recbole_session.report.row_settings import one_line
 from recbole_session.report.sentences import describe_candidates, describe_split
 from recbole_session.report.significance import N_RESAMPLES
 from recbole_session.report.slices import FACTS
@@ -37,6 +36,7 @@ from recbole_session.report.tables import metrics_columns
 from recbole_session.report.tidy import ALPHA
 from recbole_session.run.folder import CONTEXTS
 
+_TAG = "Vaild_score"  # spelled so in RecBole's trainer
 _HERE = Path(__file__).parent
 _MARKS = {"better": BETTER, "worse": WORSE, "": ""}
 _NUMBERS = [*VALUES, "ci_high", *DIFFERENCES, "difference_ci_high", "kept"]
@@ -148,3 +148,20 @@ def _environments(comparison: Comparison) -> list[str]:
     """Versions and devices of the runs, each kind once."""
     kinds = [run.result.get("environment") or {} for run in comparison.runs]
     return sorted({", ".join(f"{name} {value}" for name, value in kind.items()) for kind in kinds if kind})
+
+
+def validation_curve(run_folder: Path) -> list[tuple[int, float]]:
+    """Read the validation history of a run: epochs, from 1, and the metric there; empty where there is none.
+
+    An epoch that was trained twice, because the run was killed after it and resumed, counts as it was the last time.
+    """
+    folder = run_folder / "tensorboard"
+    if not folder.is_dir():
+        return []
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    if _TAG not in events.Tags()["scalars"]:
+        return []
+    in_time = sorted(events.Scalars(_TAG), key=lambda event: event.wall_time)
+    return sorted({event.step + 1: event.value for event in in_time}.items())

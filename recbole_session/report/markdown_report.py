@@ -8,8 +8,16 @@ import pandas as pd
 import yaml
 
 from recbole_session.report.analysis import Analysis
-from recbole_session.report.headings import CONTEXT, DIFFERENCES, column_title, how_many, metric_title, signed, written
-from recbole_session.report.row_settings import one_line
+from recbole_session.report.headings import (
+    CONTEXT,
+    DIFFERENCES,
+    column_title,
+    how_many,
+    metric_title,
+    one_line,
+    signed,
+    written,
+)
 from recbole_session.report.sentences import describe_candidates, describe_split
 from recbole_session.report.slices import FACTS
 from recbole_session.report.tables import markdown, markdown_table, metrics_columns, metrics_markdown, wide

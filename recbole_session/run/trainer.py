@@ -238,7 +238,7 @@ class SessionTrainer(Trainer):
         self.saved_epochs = state["epochs_run"]
         self._last_write = time.monotonic()
 
-    def go_on_from(self, state: State, train_data: Any) -> None:
+    def resume_from(self, state: State, train_data: Any) -> None:
         """Resume from the content of a ``last.pth`` that passes `checkpoint.check_fits`; call it right before `fit`."""
         try:
             self.optimizer.load_state_dict(state["optimizer"])

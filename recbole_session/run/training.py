@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,17 @@ from recbole.utils.logger import RemoveColorFilter
 
 from recbole_session.compat import readable_line
 from recbole_session.config.session_config import SessionConfig
+from recbole_session.data.loaders import train_loader
 from recbole_session.distributed import on_first_process, process_count, process_rank, processes_of
 from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
 from recbole_session.interrupts import Interrupted, signals_noted
-from recbole_session.run.build import Parts, build
+from recbole_session.run.build import Parts, build, fresh_model
 from recbole_session.run.folder import (
+    BEST_FILE,
     CONFIG_FILE,
     LOG_FILE,
+    REFIT_FILE,
     RESULT_FILE,
     check_same_configuration,
     claimed,
@@ -34,7 +39,6 @@ from recbole_session.run.folder import (
 )
 from recbole_session.run.loggers import check_loggers, metric_names
 from recbole_session.run.ranks import write_ranks
-from recbole_session.run.refit import refit
 from recbole_session.run.result import Result, build_result, format_table, write_result
 from recbole_session.run.trainer import SessionTrainer
 from recbole_session.run.vocabulary import write_vocabulary
@@ -90,12 +94,8 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
     logger.info(f"run folder: {folder}")
     for key in config.unused_keys:
         logger.warning(f"{key} is given, but {config['model']} does not read it")
-    state = on_first_process(lambda: parts.saved_state(folder))
+    trainer = _trainer(parts, folder)
     on_first_process(lambda: write_vocabulary(folder, parts.dataset))
-    trainer = parts.trainer(folder)
-    if state is not None:
-        trainer.go_on_from(state, parts.train)
-        logger.info(f"resuming after {trainer.epochs_run} epochs")
     show_progress = config["show_progress"] and sys.stderr.isatty()
     try:
         with signals_noted(), trainer.run_log:
@@ -105,7 +105,7 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
             result = build_result(parts, trainer, test, time.perf_counter() - start)
             if config["refit"]:
                 result["refit_epochs"] = trainer.best_epoch + 1
-                refit(parts, folder, trainer.best_epoch + 1, show_progress)
+                _refit(parts, folder, trainer.best_epoch + 1, show_progress)
             if process_rank() == 0:
                 write_ranks(folder / ranks_file("told"), parts.dataset, test)
                 write_result(folder, result)
@@ -118,6 +118,34 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
         raise Interrupted(f"{signal}: {message}", signal.number) from None
     logger.info(f"results:\n\n{format_table(result, config['metric_decimal_place'])}\n")
     return result
+
+
+def _trainer(parts: Parts, folder: Path, refit_epochs: int | None = None) -> SessionTrainer:
+    """Return a trainer that starts, or that resumes from what ``folder`` holds."""
+    state = on_first_process(lambda: parts.saved_state(folder))
+    trainer = parts.trainer(folder, refit_epochs)
+    if state is not None:
+        trainer.resume_from(state, parts.train)
+        logging.getLogger().info(f"resuming after {trainer.epochs_run} epochs")
+    return trainer
+
+
+def _refit(parts: Parts, folder: Path, n_epochs: int, show_progress: bool) -> None:
+    """Train a fresh model on all rows, test included, and write it to ``refit.pth``, unless that is there already.
+
+    ``n_epochs`` was chosen on validation, as nothing is left to choose it with. The sub-folder ``refit`` holds the
+    checkpoints until the training ends; a killed one resumes from them.
+    """
+    scratch, path = folder / "refit", folder / REFIT_FILE
+    if on_first_process(path.exists):
+        return
+    on_first_process(lambda: scratch.mkdir(exist_ok=True))
+    logging.getLogger().info(f"refit: a fresh model is trained on all rows, test included, for {n_epochs} epochs")
+    train = train_loader(parts.config, parts.dataset.with_all_rows())
+    whole = replace(parts, train=train, model=fresh_model(parts.config, train))
+    _trainer(whole, scratch, n_epochs).fit(train, show_progress=show_progress)
+    on_first_process(lambda: (scratch / BEST_FILE).replace(path))
+    on_first_process(lambda: shutil.rmtree(scratch))
 
 
 def _log_results(trainer: SessionTrainer, parts: Parts, test: SplitRanks) -> None:

@@ -1,7 +1,7 @@
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from recbole_session.report.curves import validation_curve
+from recbole_session.report.html_report import validation_curve
 
 
 def test_validation_curves_come_from_the_events(tmp_path):
