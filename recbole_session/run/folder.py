@@ -172,7 +172,7 @@ def _tidy(folder: Path) -> None:
         raise InputError(f"{folder} cannot be written to: {error.strerror}") from error
 
 
-def command_to_go_on(folder: Path, n_processes: int) -> str:
+def resume_command(folder: Path, n_processes: int) -> str:
     """Command line that resumes the run in ``folder``."""
     here = int(os.environ.get("LOCAL_WORLD_SIZE", n_processes))
     start = "python" if n_processes == 1 else f"torchrun --nproc_per_node={here}"

@@ -30,11 +30,11 @@ from recbole_session.run.folder import (
     RESULT_FILE,
     check_same_configuration,
     claimed,
-    command_to_go_on,
     latest_unfinished_run,
     make_run_folder,
     ranks_file,
     read_config,
+    resume_command,
     unfinished_run,
 )
 from recbole_session.run.loggers import check_loggers, metric_names
@@ -111,7 +111,7 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
                 write_result(folder, result)
             _log_results(trainer, parts, test)
     except Interrupted as signal:
-        command = command_to_go_on(folder, process_count())
+        command = resume_command(folder, process_count())
         message = f"{trainer.saved_epochs} finished epochs are saved; resume with: {command}"
         if (folder / RESULT_FILE).exists():
             message = f"the run in {folder} is finished"

@@ -111,7 +111,7 @@ def test_kills_at_any_moment_lose_nothing_and_leave_nothing(
     assert left == {path.name for folder in run_folders(tmp_path) for path in folder.iterdir()}
 
 
-def test_a_signal_saves_and_tells_the_command_to_go_on(tmp_path: Path) -> None:
+def test_a_signal_saves_and_tells_the_resume_command(tmp_path: Path) -> None:
     argv = arguments(tmp_path, epochs=3000, stopping_step=3000)
     process = start_comparison(argv, tmp_path / "log")
     while not (run_folders(tmp_path) and (run_folders(tmp_path)[0] / "last.pth").exists()):
