@@ -120,6 +120,11 @@ def random_rows(n_users: int = 12, n_items: int = 30, seed: int = 0, shortest: i
     return [rows[index] for index in order]
 
 
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def shared_folder() -> Path:
     """Folder beside the checkout with data that may not be copied into it."""
     return Path(os.environ.get("RECBOLE_SESSION_SHARED", Path(__file__).resolve().parents[2] / "shared"))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from recbole_session.cli import main
 from recbole_session.compare import comparing
 from recbole_session.report import tidy
-from tests.conftest import TINY_MODEL, random_rows
+from tests.conftest import TINY_MODEL, random_rows, tree
 from tests.hostile import SPOIL, examples
 
 SECONDS = 120  # a bound for a command that takes less than one, on a machine that does much else
@@ -221,11 +221,6 @@ CASES = [
     ("DATA/dataset.json", "values", "stats", same),
     ("DATA/dataset.json", "bytes", "train", same),
 ]
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(("name", "how", "command_name", "relation"), CASES)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from recbole_session.run.training import run_session
-from tests.conftest import TINY_MODEL, random_rows
+from tests.conftest import TINY_MODEL, random_rows, tree
 from tests.processes import CONTEXT, keys_of, kill_at_random, run_command
 
 
@@ -23,11 +23,6 @@ def start(argv: list[str], log: Path, first: Callable[[], None] | None = None) -
     process = CONTEXT.Process(target=run_command, args=(argv, log, first))
     process.start()
     return process
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def kill_and_repeat(
