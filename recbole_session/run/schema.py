@@ -23,14 +23,15 @@ def damaged(path: Path, what: str) -> InputError:
 def check_fields(path: Path, content: Any, fields: Fields, within: str = "") -> None:
     """Refuse content that is not a dict, lacks a value or has one of another type.
 
-    ``fields`` gives the types by name; True and False are numbers only where ``bool`` is named. ``within`` is the
-    name of ``content`` in the file, ending in a dot.
+    ``fields`` gives the types by name; True and False are numbers only where ``bool`` is named, and an integer must
+    fit 64 bits. ``within`` is the name of ``content`` in the file, ending in a dot.
     """
     if not isinstance(content, dict):
         raise damaged(path, f"{within.rstrip('.') or 'its content'} is {reprlib.repr(content)}")
     for name, kinds in fields.items():
         value = content.get(name, ...)
-        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+        too_large = isinstance(value, int) and not -(2**63) <= value < 2**63
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool) or too_large:
             raise damaged(path, f"{within}{name} is {'missing' if value is ... else reprlib.repr(value)}")
 
 

@@ -63,6 +63,7 @@ def test_ranks_that_disagree_with_the_result_are_refused(run: Run) -> None:
     [
         ({"seed": "7"}, "seed is '7'"),
         ({"seed": True}, "seed is True"),
+        ({"num_parameters": 10**30}, "num_parameters is 1000000000000000000000000000000"),
         ({"dataset_checksum": None}, "dataset_checksum is None"),
         ({"test": {}}, "test holds no candidate set"),
         ({"test": {"all": {"ndcg@10": "high"}}}, "test.all.ndcg@10 is 'high'"),
