@@ -85,11 +85,10 @@ setup(
             "ruff>=0.6",
             "nbclient>=0.10",
             "ipykernel>=6.29",
-            # What is tested where it is installed; spark is left to those who have it.
             "selenium>=4.20",  # with Chromium and chromedriver, for the page of the report
             *EXTRAS["plot"],
             *EXTRAS["tune"],
-            *EXTRAS["parquet"],
+            *EXTRAS["spark"],  # its tests also need Java 17 or later
             *EXTRAS["download"],
             *EXTRAS["completion"],
         ],

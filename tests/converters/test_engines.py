@@ -21,7 +21,8 @@ def spark():
         pytest.skip("Spark needs Java")
     from pyspark.sql import SparkSession
 
-    builder = SparkSession.builder.master("local[2]").config("spark.sql.shuffle.partitions", "2")
+    # Two executors, each a process of its own with 1 GiB: only what Spark sends travels between them and the driver.
+    builder = SparkSession.builder.master("local-cluster[2,1,1024]").config("spark.sql.shuffle.partitions", "2")
     builder = builder.config("spark.ui.enabled", "false").config("spark.ui.showConsoleProgress", "false")
     builder = builder.config("spark.sql.codegen.wholeStage", "false")  # compiling takes longer than these rows
     builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
