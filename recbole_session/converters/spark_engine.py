@@ -238,7 +238,7 @@ def _session() -> Iterator[Any]:
     running = SparkSession.getActiveSession()
     spark = running or _new_session()
     context = spark.sparkContext
-    if context.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+    if str(context.master).startswith("local") and "PYSPARK_PYTHON" not in os.environ:
         context.pythonExec = sys.executable  # which has what the executors import
     try:
         yield spark

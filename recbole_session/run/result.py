@@ -91,8 +91,7 @@ def read_contexts(run_folder: Path) -> Result:
     """
     path = run_folder / CONTEXT_FILE
     content: Result = read_json(path, {**dict.fromkeys(CONTEXTS, dict), **dict.fromkeys(_FACTS, NUMBER)})
-    for context in CONTEXTS:
-        check_metrics_by_set(path, content, context)
+    check_metrics_by_set(path, content, *CONTEXTS)
     return content
 
 

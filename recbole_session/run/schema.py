@@ -35,13 +35,17 @@ def check_fields(path: Path, content: Any, fields: Fields, within: str = "") -> 
             raise damaged(path, f"{within}{name} is {'missing' if value is ... else reprlib.repr(value)}")
 
 
-def check_metrics_by_set(path: Path, content: Mapping[str, Any], name: str) -> None:
-    """Refuse anything but numbers by candidate set and metric under ``name``."""
-    if not content[name]:
-        raise damaged(path, f"{name} holds no candidate set")
-    check_fields(path, content[name], dict.fromkeys(content[name], dict), f"{name}.")
-    for candidates, metrics in content[name].items():
-        check_fields(path, metrics, dict.fromkeys(metrics, NUMBER), f"{name}.{candidates}.")
+def check_metrics_by_set(path: Path, content: Mapping[str, Any], *names: str) -> None:
+    """Refuse anything but numbers by candidate set and metric under ``names``, the same metrics in the same sets."""
+    sets = dict.fromkeys((candidates for name in names for candidates in content[name]), dict)
+    if not sets:
+        raise damaged(path, f"{names[0]} holds no candidate set")
+    for name in names:
+        check_fields(path, content[name], sets, f"{name}.")
+    values = {f"{name}.{candidates}.": content[name][candidates] for name in names for candidates in sets}
+    metrics = dict.fromkeys((metric for found in values.values() for metric in found), NUMBER)
+    for within, found in values.items():
+        check_fields(path, found, metrics, within)
 
 
 def read_json(path: Path, fields: Fields, is_list: bool = False) -> Any:

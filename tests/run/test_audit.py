@@ -232,6 +232,16 @@ def test_metrics_are_those_of_the_written_ranks(folder: Path) -> None:
     assert content["told_new_session"] == sum(opens)
 
 
+def test_contexts_of_different_metrics_are_damaged(folder: Path) -> None:
+    audit_run(folder)
+    path = folder / "context.json"
+    content = json.loads(path.read_text())
+    del content["withheld"]["all"]["ndcg@10"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match=r"context\.json is damaged: withheld\.all\.ndcg@10 is missing"):
+        Run(folder).contexts  # noqa: B018
+
+
 def test_an_audit_is_made_once_for_the_same_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     audit_run(folder)
     written = (folder / "context.json").stat().st_mtime_ns

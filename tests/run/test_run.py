@@ -67,6 +67,7 @@ def test_ranks_that_disagree_with_the_result_are_refused(run: Run) -> None:
         ({"dataset_checksum": None}, "dataset_checksum is None"),
         ({"test": {}}, "test holds no candidate set"),
         ({"test": {"all": {"ndcg@10": "high"}}}, "test.all.ndcg@10 is 'high'"),
+        ({"test": {"all": {"ndcg@10": 0.5}, "random": {"ndcg@10": 0.5, "mrr@10": 0.5}}}, "test.all.mrr@10 is missing"),
         ({"test": []}, r"test is \[\]"),
     ],
 )
