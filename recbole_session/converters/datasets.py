@@ -11,11 +11,20 @@ from recbole_session.converters.thresholds import Thresholds
 _SITE = "https://files.grouplens.org/datasets/movielens"
 _DOUBLE_COLON = Layout("::", names={"movies.dat": "::"})
 _CSV = Layout(",", ("userId,movieId,rating,timestamp",), header_required=True, names={"movies.csv": ","})
-_TAB = Layout(
-    "\t",
-    ("user_id:token\titem_id:token\trating:float\ttimestamp:float",),
-    names={"u.item": "|", "ml-100k.item": "\t"},
-)
+_ATOMIC = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+_TAB = Layout("\t", (_ATOMIC,), names={"u.item": "|", "ml-100k.item": "\t"})
+_RELEASES = {  # file, layout, MD5 of the zip, lowest rating that is kept
+    "ml-1m": ("ratings.dat", _DOUBLE_COLON, "c4d9eecfca2ab87c1945afe126590906", 1.0),
+    "ml-10m": ("ratings.dat", _DOUBLE_COLON, "ce571fd55effeba0271552578f2648bd", 4.0),
+    "ml-20m": ("ratings.csv", _CSV, "cd245b17a1ae2cc31bb14903e1204af3", 4.0),
+    "ml-25m": ("ratings.csv", _CSV, "6b51fb2759a8657d3bfcbfc42b592ada", 4.0),
+    "ml-32m": ("ratings.csv", _CSV, "d472be332d4daa821edc399621853b57", 4.0),
+}
+
+# Columns in SQL.
+_SINCE_SESSION_BEGAN = "epoch(TRY_CAST(eventdate AS TIMESTAMP)) + TRY_CAST(timeframe AS BIGINT) // 1000"
+_ARTIST_AND_TRACK = "=concat(artist, ' / ', track)"
+_INVOICE_TIME = "epoch(TRY_STRPTIME(InvoiceDate, ['%m/%d/%Y %H:%M', '%Y-%m-%d %H:%M:%S']))"
 
 
 @dataclass(frozen=True)
@@ -46,44 +55,12 @@ DATASETS = {
         Thresholds(min_rating=1.0, min_item_rows=1, max_rows_per_user=100_000),
         all_users=True,
     ),
-    "ml-1m": Dataset(
-        f"{_SITE}/ml-1m.zip",
-        ("ratings.dat",),
-        _DOUBLE_COLON,
-        "md5:c4d9eecfca2ab87c1945afe126590906",
-        Thresholds(min_rating=1.0),
-    ),
-    "ml-10m": Dataset(
-        f"{_SITE}/ml-10m.zip",
-        ("ratings.dat",),
-        _DOUBLE_COLON,
-        "md5:ce571fd55effeba0271552578f2648bd",
-        Thresholds(min_rating=4.0),
-    ),
-    "ml-20m": Dataset(
-        f"{_SITE}/ml-20m.zip",
-        ("ratings.csv",),
-        _CSV,
-        "md5:cd245b17a1ae2cc31bb14903e1204af3",
-        Thresholds(min_rating=4.0),
-    ),
-    "ml-25m": Dataset(
-        f"{_SITE}/ml-25m.zip",
-        ("ratings.csv",),
-        _CSV,
-        "md5:6b51fb2759a8657d3bfcbfc42b592ada",
-        Thresholds(min_rating=4.0),
-    ),
-    "ml-32m": Dataset(
-        f"{_SITE}/ml-32m.zip",
-        ("ratings.csv",),
-        _CSV,
-        "md5:d472be332d4daa821edc399621853b57",
-        Thresholds(min_rating=4.0),
-    ),
+    **{
+        name: Dataset(f"{_SITE}/{name}.zip", (file,), layout, f"md5:{md5}", Thresholds(min_rating=min_rating))
+        for name, (file, layout, md5, min_rating) in _RELEASES.items()
+    },
     "steam": Dataset(
-        "https://mcauleylab.ucsd.edu/public_datasets/data/steam/steam_reviews.json.gz",
-        ("steam_reviews.json",),
+        "https://mcauleylab.ucsd.edu/public_datasets/data/steam/steam_reviews.json.gz", ("steam_reviews.json",)
     ),
     # Views only. Visitors have no sessions of their own; the default gap makes them.
     "retailrocket": Dataset(
@@ -97,11 +74,7 @@ DATASETS = {
         ("train-item-views.csv",),
         all_users=True,
         columns=Columns(
-            "sessionId",
-            "itemId",
-            "=CAST(epoch(TRY_CAST(eventdate AS TIMESTAMP)) + TRY_CAST(timeframe AS BIGINT) // 1000 AS VARCHAR)",
-            session="sessionId",
-            delimiter=";",
+            "sessionId", "itemId", f"=CAST({_SINCE_SESSION_BEGAN} AS VARCHAR)", session="sessionId", delimiter=";"
         ),
     ),
     "yoochoose": Dataset(
@@ -124,9 +97,9 @@ DATASETS = {
         ("userid-timestamp-artid-artname-traid-traname.tsv",),
         columns=Columns(
             "user",
-            "=concat(artist, ' / ', track)",
+            _ARTIST_AND_TRACK,
             "time",
-            title="=concat(artist, ' / ', track)",
+            title=_ARTIST_AND_TRACK,
             time_unit="iso",
             delimiter="\t",
             header=("user", "time", "artist_id", "artist", "track_id", "track"),
@@ -155,7 +128,7 @@ DATASETS = {
         columns=Columns(
             "CustomerID",
             "StockCode",
-            "=CAST(epoch(TRY_STRPTIME(InvoiceDate, ['%m/%d/%Y %H:%M', '%Y-%m-%d %H:%M:%S'])) AS VARCHAR)",
+            f"=CAST({_INVOICE_TIME} AS VARCHAR)",
             session="InvoiceNo",
             title="Description",
             encoding="latin-1",
