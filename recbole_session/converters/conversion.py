@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
+import json
+import math
 import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from duckdb import DuckDBPyConnection
 
 from recbole_session import __version__
 from recbole_session.converters.columns import Columns
-from recbole_session.converters.datasets import ANY_FILE, DATASETS
+from recbole_session.converters.datasets import ANY_FILE, DATASETS, Dataset
 from recbole_session.converters.engine import (
     Count,
     Reader,
@@ -34,10 +36,11 @@ from recbole_session.converters.engine import (
 from recbole_session.converters.generic import GenericReader
 from recbole_session.converters.lines import LineCheck
 from recbole_session.converters.movielens import MovieLensReader, film_titles
-from recbole_session.converters.sources import Source, download, file_checksum, find_sources, plain_text
+from recbole_session.converters.sources import Source, download, file_checksum, find_sources
+from recbole_session.converters.sql import RESULT
 from recbole_session.converters.steam import SteamReader
 from recbole_session.converters.thresholds import Thresholds, resolve_thresholds
-from recbole_session.converters.writing import publish, scratch_folder, to_disk, write_card
+from recbole_session.converters.writing import CARD, publish, scratch_folder
 from recbole_session.errors import InputError
 
 # Engine -> what does the preprocessing, and the packages whose versions the card names.
@@ -70,6 +73,11 @@ class Options:
             raise InputError(f"--dataset is {self.dataset!r}, but must be a name of letters, digits, '.', '_' and '-'.")
 
     @property
+    def own_sessions(self) -> bool:
+        """Whether a column of the log names the sessions."""
+        return self.columns is not None and self.columns.session is not None
+
+    @property
     def policy(self) -> str:
         """What `LineCheck` is to do about malformed lines."""
         return "strict" if self.strict else "skip" if self.skip_bad else "tolerant"
@@ -86,13 +94,13 @@ class Job(NamedTuple):
     """A conversion with everything decided: what to read, how, and what to call the result."""
 
     converter: str
-    sources: list[Source]
+    dataset: Dataset
+    sources: list[Source]  # none where only Spark can open ``name``
     name: str  # of the raw file or folder, for messages
     settings: Options
     thresholds: Thresholds
     target: str
     scratch: Path
-    remote: str | None = None  # what only Spark can open, in place of sources
 
 
 def run_conversion(name: str, raw: Path | str | None, output_dir: Path, **options: Any) -> Conversion:
@@ -104,9 +112,8 @@ def run_conversion(name: str, raw: Path | str | None, output_dir: Path, **option
 
 def dry_run(name: str, raw: Path | None, output_dir: Path, **options: Any) -> tuple[LineCheck, list[list[str]], int]:
     """Read everything and write nothing: the lines, the first rows as read, and the number of sessions of all."""
-    with _prepared(name, raw, Path(output_dir), options) as job, _loaded(job) as (connection, check):
-        own_sessions = job.settings.columns is not None and job.settings.columns.session is not None
-        return check, *preview(connection, job.thresholds.session_gap, own_sessions)
+    with _prepared(name, raw, Path(output_dir), options) as job, open_database(job.scratch) as connection:
+        return _load(connection, job), *preview(connection, job.thresholds.session_gap, job.settings.own_sessions)
 
 
 @contextmanager
@@ -130,61 +137,34 @@ def _prepared(name: str, raw: Path | str | None, output_dir: Path, options: dict
             raise InputError(
                 f"--raw {raw} is for --engine=spark and convert generic: fetch the file and name its path."
             )
-        with scratch_folder(output_dir) as scratch:
-            yield Job(name, [], str(raw), settings, thresholds, settings.dataset or name, scratch, str(raw))
-        return
-    path = _raw_path(name, raw, output_dir, settings)
-    sources = find_sources(path, known.files)
-    label = sources[0].name if len(sources) == 1 else path.name
+        sources, label = [], str(raw)
+    else:
+        path = _raw_path(name, raw, output_dir, settings)
+        sources = find_sources(path, known.files)
+        label = sources[0].name if len(sources) == 1 else path.name
     with scratch_folder(output_dir) as scratch:
-        yield Job(name, sources, label, settings, thresholds, settings.dataset or name, scratch)
+        yield Job(name, known, sources, label, settings, thresholds, settings.dataset or name, scratch)
 
 
 def _raw_path(name: str, raw: Path | str | None, output_dir: Path, settings: Options) -> Path:
-    if raw is not None and not settings.download:
-        return Path(raw)
     if raw is not None:
-        raise InputError("--raw and --download contradict each other: give one.")
+        if settings.download:
+            raise InputError("--raw and --download contradict each other: give one.")
+        return Path(raw)
     if settings.download:
         if name not in DATASETS:
             raise InputError("--download knows no generic dataset: give the file by --raw.")
         if DATASETS[name].columns is not None and settings.url is None:
             raise InputError(f"--download cannot fetch {name}: see {DATASETS[name].url} and give the file by --raw.")
         return download(settings.url or DATASETS[name].url, DATASETS[name].checksum, output_dir / "raw")
-    if name == "ml-100k":
-        return _bundled_ml_100k()
-    raise InputError(f"convert {name} needs --raw PATH (a zip, a folder, a bare file or a .gz) or --download.")
-
-
-def _bundled_ml_100k() -> Path:
+    if name != "ml-100k":
+        raise InputError(f"convert {name} needs --raw PATH (a zip, a folder, a bare file or a .gz) or --download.")
     spec = find_spec("recbole")  # found, not imported: importing recbole takes seconds and torch
     for location in (spec.submodule_search_locations or []) if spec else []:
         path = Path(location) / "dataset_example" / "ml-100k" / "ml-100k.inter"
         if path.is_file():
             return path
     raise InputError("no copy of ml-100k comes with this recbole: give --raw PATH or --download.")
-
-
-def _reader(name: str, source: Source, settings: Options, check: LineCheck) -> Reader:
-    if settings.columns is not None:
-        return GenericReader(source, settings.columns)
-    layout = DATASETS[name].layout
-    return MovieLensReader(layout, source.name, check.policy == "skip") if layout else SteamReader(source, check)
-
-
-@contextmanager
-def _loaded(job: Job) -> Iterator[tuple[DuckDBPyConnection, LineCheck]]:
-    """Open a database with all rows of the raw files."""
-    check = LineCheck(job.name, job.settings.policy)
-    readers = [_reader(job.converter, source, job.settings, check) for source in job.sources]
-    with open_database(job.scratch) as connection:
-        create_raw_table(connection, readers[0])
-        for source, reader in zip(job.sources, readers, strict=True):
-            check.name = source.name
-            load_file(connection, file_to_read(source, reader, job.scratch), reader, check)
-        check.name = job.name
-        check.finish()
-        yield connection, check
 
 
 def _convert(job: Job) -> dict[str, Any]:
@@ -196,20 +176,23 @@ def _convert(job: Job) -> dict[str, Any]:
     with ThreadPoolExecutor(1) as pool:
         checksum = pool.submit(file_checksum, *paths)
         check, counts, sessions = _write_rows(job, inter)
+    options = {**asdict(settings), **asdict(job.thresholds)}
+    if options["min_rating"] == -math.inf:
+        options["min_rating"] = None  # JSON knows no infinity
     card = {
         "dataset": job.target,
         "converter": job.converter,
         "source": {
             "file": job.name.partition(":")[0],
             "member": job.sources[0].member if len(job.sources) == 1 else None,
-            "bytes": None if job.remote else sum(path.stat().st_size for path in paths),
-            "sha256": None if job.remote else checksum.result(),
+            "bytes": sum(path.stat().st_size for path in paths) if paths else None,
+            "sha256": checksum.result() if paths else None,
         },
-        "options": {**asdict(settings), **_finite(asdict(job.thresholds))},
+        "options": options,
         "lines": {
             "good": check.good,
             "malformed": check.bad,
-            "first_malformed": [{"line": line, "reason": reason} for line, reason in check.first],
+            "first_malformed": [bad._asdict() for bad in check.first],
         },
         "counts": [count._asdict() for count in counts],
         "output": {
@@ -219,76 +202,76 @@ def _convert(job: Job) -> dict[str, Any]:
             "bytes": inter.stat().st_size,
             "sha256": file_checksum(inter),
         },
-        "versions": _versions(settings.engine),
+        "versions": {
+            "recbole_session": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in ENGINES[settings.engine][1]},
+        },
     }
-    write_card(job.scratch / "dataset.json", card)
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"  # equal cards are equal bytes
+    (job.scratch / CARD).write_text(text, encoding="utf-8", newline="\n")
     return card
 
 
 def _write_rows(job: Job, inter: Path) -> tuple[LineCheck, list[Count], int]:
     """Read and prepare the rows, write them and the titles; return the lines, the counts and the number of sessions."""
     settings, columns = job.settings, job.settings.columns
-    prepare = _load_engine(settings.engine)
-    if columns is not None and (log := _log_for_spark(job)):
-        from recbole_session.converters.spark_engine import convert_with_spark
+    with open_database(job.scratch) as connection:
+        if columns is not None and (log := _log_for_spark(job, columns)):
+            from recbole_session.converters.spark_engine import convert_with_spark
 
-        check = LineCheck(job.name, settings.policy)
-        columns = replace(columns, format=_format(job, columns))
-        counts, result, sessions = convert_with_spark(log, columns, job.thresholds, check, job.scratch)
+            check = LineCheck(job.name, settings.policy)
+            first = job.sources[0] if job.sources else Source(Path(job.name))
+            columns = replace(columns, format=GenericReader(first, columns).format)
+            counts, result, sessions = convert_with_spark(log, columns, job.thresholds, check, job.scratch)
+        else:
+            check = _load(connection, job)
+            prepare = resolve_name(ENGINES[settings.engine][0])
+            counts = prepare(connection, job.thresholds, settings.own_sessions, job.scratch)
+            result, sessions = RESULT, count_sessions(connection)
         _check_not_empty(counts, job.name)
-        with open_database(job.scratch) as connection:
-            write_inter(connection, inter, result)
-        to_disk(inter)
-        return check, counts, sessions
-    with _loaded(job) as (connection, check):
-        counts = prepare(connection, job.thresholds, columns is not None and columns.session is not None, job.scratch)
-        _check_not_empty(counts, job.name)
-        write_inter(connection, inter)
-        to_disk(inter)
-        items, known = inter.with_suffix(".item"), DATASETS.get(job.converter)
+        write_inter(connection, inter, result)
+        items, layout = inter.with_suffix(".item"), job.dataset.layout
         if columns is not None and columns.title is not None:
             write_items(connection, items)
-        elif known and known.layout and (titles := film_titles(job.sources[0], known.layout)):
+        elif layout is not None and (titles := film_titles(job.sources[0], layout)):
             write_titles(connection, titles, items)
-        if items.exists():
-            to_disk(items)
-        return check, counts, count_sessions(connection)
+    return check, counts, sessions
 
 
-def _log_for_spark(job: Job) -> list[str]:
+def _load(connection: DuckDBPyConnection, job: Job) -> LineCheck:
+    """Read all rows of the raw files into the database."""
+    check = LineCheck(job.name, job.settings.policy)
+    readers = [_reader(job, source, check) for source in job.sources]
+    create_raw_table(connection, readers[0])
+    for source, reader in zip(job.sources, readers, strict=True):
+        check.name = source.name
+        load_file(connection, reader, job.scratch, check)
+    check.name = job.name
+    check.finish()
+    return check
+
+
+def _reader(job: Job, source: Source, check: LineCheck) -> Reader:
+    if job.settings.columns is not None:
+        return GenericReader(source, job.settings.columns)
+    layout = job.dataset.layout
+    return MovieLensReader(source, layout, job.settings.skip_bad) if layout else SteamReader(source, check)
+
+
+def _log_for_spark(job: Job, columns: Columns) -> list[str]:
     """Files that Spark is to read by itself; none if it is not asked for, or cannot."""
-    columns = job.settings.columns
-    if job.settings.engine != "spark" or columns is None:
+    if job.settings.engine != "spark":
         return []
     for_duckdb = columns.computed or columns.title is not None or columns.encoding != "utf-8"
-    if job.remote is not None:
+    if not job.sources:
         if for_duckdb:
-            raise InputError(f"--raw {job.remote}: --where, '=' columns, --title_col and --encoding need a local file.")
-        return [job.remote]
+            raise InputError(f"--raw {job.name}: --where, '=' columns, --title_col and --encoding need a local file.")
+        return [job.name]
     if for_duckdb or any(source.member for source in job.sources):
         return []
     # A path, whatever characters it holds, is no pattern.
     return ["file:" + re.sub(r"([][{}*?\\])", r"\\\1", str(source.path.resolve())) for source in job.sources]
-
-
-def _format(job: Job, columns: Columns) -> str:
-    return GenericReader(job.sources[0] if job.sources else Source(Path(str(job.remote))), columns).format
-
-
-def file_to_read(source: Source, reader: Reader, scratch: Path) -> Path:
-    """Return the file that the reader takes: the source as it is, its text, or where Steam's parser writes."""
-    if isinstance(reader, SteamReader):
-        return scratch / "reviews.tsv"
-    if isinstance(reader, GenericReader) and reader.is_parquet:
-        return source.path
-    encoding = reader.encoding if isinstance(reader, GenericReader) else "utf-8"
-    return plain_text(source, scratch, encoding)
-
-
-def _load_engine(name: str) -> Callable[..., list[Count]]:
-    module, _, function = ENGINES[name][0].partition(":")
-    engine: Callable[..., list[Count]] = getattr(importlib.import_module(module), function)
-    return engine
 
 
 def _check_not_empty(counts: list[Count], name: str) -> None:
@@ -300,13 +283,3 @@ def _check_not_empty(counts: list[Count], name: str) -> None:
         f"{name}: of {counts[0].rows:,} rows none is left after the step {emptied!r}; "
         f"lower {flags}, or keep everybody by --all_users."
     )
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows no infinity: no lower bound is null."""
-    return {key: None if value == float("-inf") else value for key, value in values.items()}
-
-
-def _versions(engine: str) -> dict[str, str]:
-    packages = {package: version(package) for package in ENGINES[engine][1]}
-    return {"recbole_session": __version__, "python": platform.python_version(), **packages}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import duckdb
 
@@ -20,6 +20,7 @@ from recbole_session.errors import InputError
 # Of DuckDB's own buffers; what does not fit goes to files (measured: results/convert.md).
 MEMORY_LIMIT = "1200MB"
 EVERY_ROW = Thresholds(min_sessions=1, min_rows_per_session=1)
+_ATOMIC = "(FORMAT csv, HEADER true, DELIMITER '\t', QUOTE '', ESCAPE '')"
 
 
 class Reader(Protocol):
@@ -28,13 +29,13 @@ class Reader(Protocol):
     id_type: str
     computed: bool  # whether SQL of the user's own works on rows
 
-    def select(self, path: Path) -> str:
+    def select(self, scratch: Path) -> str:
         """Return the SELECT of the columns of the table ``raw``, in the file's order.
 
-        Blank lines and malformed lines are rows without a user.
+        Blank lines and malformed lines are rows without a user. What has to be unpacked first goes into ``scratch``.
         """
 
-    def faults(self, path: Path, rows: list[int], rejected: list[int]) -> list[BadLine]:
+    def faults(self, rows: list[int], rejected: list[int]) -> list[BadLine]:
         """Name malformed lines, see `lines.line_faults`."""
 
 
@@ -56,19 +57,19 @@ def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     InputError
         If DuckDB gives up in the block, most likely for a full disk.
     """
-    connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": str(scratch / "spilled")})
-    try:
+    with duckdb.connect(
+        config={"memory_limit": MEMORY_LIMIT, "temp_directory": str(scratch / "spilled")}
+    ) as connection:
         connection.create_function("escape_token", escape_token, ["VARCHAR"], "VARCHAR")
-        for macro in MACROS:
-            connection.execute(macro)
-        yield connection
-    except duckdb.Error as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"DuckDB gave up ({reason}): free some disk under --data_path {scratch.parent}, or choose another."
-        ) from error
-    finally:
-        connection.close()
+        try:
+            for macro in MACROS:
+                connection.execute(macro)
+            yield connection
+        except duckdb.Error as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"DuckDB gave up ({reason}): free some disk under --data_path {scratch.parent}, or choose another."
+            ) from error
 
 
 def create_raw_table(connection: duckdb.DuckDBPyConnection, reader: Reader) -> None:
@@ -81,12 +82,12 @@ def create_raw_table(connection: duckdb.DuckDBPyConnection, reader: Reader) -> N
     connection.execute(f"CREATE VIEW {RAW} AS SELECT {columns} FROM raw WHERE user_id IS NOT NULL")
 
 
-def load_file(connection: duckdb.DuckDBPyConnection, path: Path, reader: Reader, check: LineCheck) -> None:
+def load_file(connection: duckdb.DuckDBPyConnection, reader: Reader, scratch: Path, check: LineCheck) -> None:
     """Append a file's rows to the table ``raw``; ``check`` gets the malformed lines."""
-    connection.execute("DROP TABLE IF EXISTS reject_errors")
-    connection.execute("DROP TABLE IF EXISTS reject_scans")
-    select = reader.select(path)
-    start = _number(connection, "SELECT count(*) FROM raw")
+    for table in ("reject_errors", "reject_scans"):
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
+    select = reader.select(scratch)
+    (start,) = _row(connection, "SELECT count(*) FROM raw")
     if reader.computed:  # it may hold a join, which mixes the rows of several threads up
         connection.execute("SET threads = 1")
     try:
@@ -97,19 +98,16 @@ def load_file(connection: duckdb.DuckDBPyConnection, path: Path, reader: Reader,
         reason = str(error).splitlines()[0]
         raise InputError(f"{check.name}: --where or a column that begins with '=' does not work ({reason}).") from error
     connection.execute("RESET threads")
-    good, wrong = connection.execute(
-        "SELECT count(user_id), count(CASE WHEN malformed THEN 1 END) FROM raw WHERE rowid >= ?", [start]
-    ).fetchall()[0]
-    rejects, rejected = 0, []
+    good, wrong, rows = _row(
+        connection,
+        f"SELECT count(user_id), count(*) FILTER (malformed), min(rowid - {start}, {REPORTED}) FILTER (malformed) "
+        f"FROM raw WHERE rowid >= {start}",
+    )
+    rejects, rejected = 0, None
     if connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'reject_errors'").fetchall():
-        rejects = _number(connection, "SELECT count(DISTINCT line) FROM reject_errors")
-        first = f"SELECT DISTINCT line FROM reject_errors ORDER BY line LIMIT {REPORTED}"
-        rejected = [line for (line,) in connection.execute(first).fetchall()]
-    named = []
-    if wrong + rejects:
-        first = f"SELECT rowid - {start} FROM raw WHERE malformed AND rowid >= {start} ORDER BY rowid LIMIT {REPORTED}"
-        named = reader.faults(path, [row for (row,) in connection.execute(first).fetchall()], rejected)
-    check.add(good, wrong + rejects, named)
+        lines = "SELECT DISTINCT line FROM reject_errors"
+        rejects, rejected = _row(connection, f"SELECT count(*), min(line, {REPORTED}) FROM ({lines})")
+    check.add(good, wrong + rejects, reader.faults(rows or [], rejected or []) if wrong + rejects else [])
 
 
 def preview(connection: duckdb.DuckDBPyConnection, session_gap: int, own_sessions: bool) -> tuple[list[list[str]], int]:
@@ -129,30 +127,27 @@ def prepare_with_duckdb(
 ) -> list[Count]:
     """Run the preprocessing; the table ``sessions`` has the rows, and the counts after each step come back."""
     del scratch  # other engines stage files there
-    counts = [Count("read", *connection.execute(count_sql(RAW)).fetchall()[0])]
-    previous = None
+    counts = [Count("read", *_row(connection, count_sql(RAW)))]
     for step, select in preprocessing_sql(thresholds, own_sessions).items():
         connection.execute(f"CREATE TABLE {step} AS {select}")
-        if previous:
-            connection.execute(f"DROP TABLE {previous}")
-        counts.append(Count(step, *connection.execute(count_sql(step)).fetchall()[0]))
-        previous = step
+        connection.execute(f"DROP TABLE IF EXISTS {counts[-1].step}")  # the step before, but for the raw rows
+        counts.append(Count(step, *_row(connection, count_sql(step))))
     return counts
-
-
-def write_inter(connection: duckdb.DuckDBPyConnection, path: Path, result: str = RESULT) -> None:
-    """Write the rows of ``result``, a SELECT, as an ``.inter`` file, in a stream."""
-    names = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float", "session_id": "token"}
-    columns = ", ".join(f'{name} AS "{name}:{kind}"' for name, kind in names.items())
-    connection.execute(
-        f"COPY (SELECT {columns} FROM ({result})) TO {sql_text(str(path))} "
-        "(FORMAT csv, HEADER true, DELIMITER '\t', QUOTE '', ESCAPE '')"
-    )
 
 
 def count_sessions(connection: duckdb.DuckDBPyConnection) -> int:
     """Return how many sessions the table ``sessions`` has."""
-    return _number(connection, "SELECT sum(last) FROM (SELECT max(session) AS last FROM sessions GROUP BY user_id)")
+    (n_sessions,) = _row(
+        connection, "SELECT sum(last) FROM (SELECT max(session) AS last FROM sessions GROUP BY user_id)"
+    )
+    return int(n_sessions or 0)
+
+
+def write_inter(connection: duckdb.DuckDBPyConnection, path: Path, result: str = RESULT) -> None:
+    """Write the rows of ``result``, a SELECT, as an ``.inter`` file, in a stream."""
+    names = ("user_id:token", "item_id:token", "rating:float", "timestamp:float", "session_id:token")
+    columns = ", ".join(f'{name.partition(":")[0]} AS "{name}"' for name in names)
+    connection.execute(f"COPY (SELECT {columns} FROM ({result})) TO {sql_text(str(path))} {_ATOMIC}")
 
 
 def write_items(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
@@ -164,19 +159,19 @@ def write_items(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
                     ORDER BY line) FILTER (trim(title) <> ''), '') AS "title:token_seq"
             FROM (SELECT rowid AS line, * FROM raw) WHERE item_id IN (SELECT item_id FROM sessions)
             GROUP BY item_id ORDER BY min(line)
-        ) TO {sql_text(str(path))} (FORMAT csv, HEADER true, DELIMITER '\t', QUOTE '', ESCAPE '')"""
+        ) TO {sql_text(str(path))} {_ATOMIC}"""
     )
 
 
 def write_titles(connection: duckdb.DuckDBPyConnection, titles: Mapping[str, str], path: Path) -> None:
     """Write the ``titles``, by item, of the items of the table ``sessions`` in the form of `write_items`."""
-    items = connection.execute("SELECT DISTINCT item_id FROM sessions ORDER BY item_id").fetchall()
     lines = ["item_id:token\ttitle:token_seq"]
-    for (item,) in items:
+    for (item,) in connection.execute("SELECT DISTINCT item_id FROM sessions ORDER BY item_id").fetchall():
         title = re.sub(r"[\s\x00-\x1f\x7f]+", " ", titles.get(str(item), "")).strip()
         lines.append(f"{item}\t{title}".replace('"', "'"))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _number(connection: duckdb.DuckDBPyConnection, select: str) -> int:
-    return int(connection.execute(select).fetchall()[0][0] or 0)
+def _row(connection: duckdb.DuckDBPyConnection, select: str) -> tuple[Any, ...]:
+    """Return the one row of a SELECT."""
+    return connection.execute(select).fetchall()[0]

@@ -96,14 +96,25 @@ def sql_path(path: Path) -> str:
     return sql_text(glob.escape(str(path)))
 
 
-def lines_sql(path: Path, skip: int = 0) -> str:
-    """Return the table of a file's lines, one ``text`` each, blank lines as NULL."""
+def sql_name(name: str) -> str:
+    """Return a column's name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def read_csv_sql(path: Path, fields: list[str], skip: int, delimiter: str, quote: str) -> str:
+    """Return the table of a CSV file's ``fields``, as text; DuckDB notes the lines that it leaves out."""
+    columns = ", ".join(f"{sql_text(field)}: 'VARCHAR'" for field in fields)
     return (
-        f"read_csv({sql_path(path)}, columns={{'text': 'VARCHAR'}}, auto_detect=false, header=false, skip={skip}, "
-        # A delimiter that no text holds, and no quotes: a line is one field.
-        "delim='\x01\x02\x03\x04', quote='', escape='', strict_mode=false, "
+        f"read_csv({sql_path(path)}, columns={{{columns}}}, auto_detect=false, header=false, skip={skip}, "
+        f"delim={sql_text(delimiter)}, quote={sql_text(quote)}, escape={sql_text(quote)}, strict_mode={bool(quote)}, "
         f"store_rejects=true, max_line_size={MAX_LINE_BYTES}, buffer_size={2 * MAX_LINE_BYTES})"
     )
+
+
+def lines_sql(path: Path, skip: int = 0) -> str:
+    """Return the table of a file's lines, one ``text`` each, blank lines as NULL."""
+    # A delimiter that no text holds, and no quotes: a line is one field.
+    return read_csv_sql(path, ["text"], skip, "\x01\x02\x03\x04", "")
 
 
 def line_faults(

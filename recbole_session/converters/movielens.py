@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recbole_session.converters.lines import MAX_TIME, BadLine, line_faults, lines_sql, shown, sql_text, time_fault
-from recbole_session.converters.sources import Source, beside, open_source
+from recbole_session.converters.sources import Source, beside, open_source, plain_text
 from recbole_session.errors import InputError
 
 FIELDS = ("user", "item", "rating", "timestamp")
@@ -16,7 +16,7 @@ FIELDS = ("user", "item", "rating", "timestamp")
 GRAMMAR = ("[0-9]{1,18}", "[0-9]{1,18}", r"[0-9]{1,8}(?:\.[0-9]{0,7})?", "[0-9]{1,18}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Layout:
     """How a MovieLens release writes its ratings: the separator and the header lines it may have.
 
@@ -27,64 +27,63 @@ class Layout:
     delimiter: str
     headers: tuple[str, ...] = ()
     header_required: bool = False
-    names: dict[str, str] = dataclasses.field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
 
 class MovieLensReader:
-    """Reads a ratings file of one layout."""
+    """Reads a ratings file of one layout. With ``skip_bad`` a foreign header is a malformed line, no reason to stop."""
 
     computed = False
     id_type = "BIGINT"
 
-    def __init__(self, layout: Layout, name: str, skip_bad: bool) -> None:
-        self._layout, self._name, self._skip_bad, self._skip = layout, name, skip_bad, 0
+    def __init__(self, source: Source, layout: Layout, skip_bad: bool) -> None:
+        self._source, self._layout, self._skip_bad = source, layout, skip_bad
 
-    def select(self, path: Path) -> str:
+    def select(self, scratch: Path) -> str:
         """Return the SELECT of the rows, after a look at the first line.
 
         Raises
         ------
         InputError
             If the line has another separator, another number of fields, a header where none belongs or
-            none where one does. With ``skip_bad`` a foreign header is left to be counted as a malformed line.
+            none where one does.
         """
-        self._skip = self._check_first(path)
+        self._path = plain_text(self._source, scratch)
+        self._skip = self._check_first()
         mark = self._layout.delimiter
         grammar = sql_text(re.escape(mark).join(GRAMMAR))
-        columns = ", ".join(
-            f"CASE WHEN good THEN TRY_CAST(fields[{place}] AS {kind}) END AS {column}"
-            for place, (column, kind) in enumerate(
-                (("user_id", "BIGINT"), ("item_id", "BIGINT"), ("rating", "DOUBLE"), ("seconds", "BIGINT")), start=1
-            )
-        )
         return f"""
-            SELECT {columns}, NULL AS own_session, NULL AS title, NOT good AND trim(text) <> '' AS malformed
-            FROM (SELECT text, fields,
-                    regexp_full_match(text, {grammar}) AND TRY_CAST(fields[4] AS BIGINT) <= {MAX_TIME} AS good
-                FROM (SELECT text, string_split(text, {sql_text(mark)}) AS fields
-                    FROM {lines_sql(path, self._skip)}))"""
+            SELECT CAST(fields[1] AS BIGINT) AS user_id, CAST(fields[2] AS BIGINT) AS item_id,
+                CAST(fields[3] AS DOUBLE) AS rating, CAST(fields[4] AS BIGINT) AS seconds,
+                NULL AS own_session, NULL AS title, fields IS NULL AND trim(text) <> '' AS malformed
+            FROM (SELECT text, CASE
+                    WHEN regexp_full_match(text, {grammar}) AND TRY_CAST(split[4] AS BIGINT) <= {MAX_TIME} THEN split
+                    END AS fields
+                FROM (SELECT text, string_split(text, {sql_text(mark)}) AS split
+                    FROM {lines_sql(self._path, self._skip)}))"""
 
-    def faults(self, path: Path, rows: list[int], rejected: list[int]) -> list[BadLine]:
+    def faults(self, rows: list[int], rejected: list[int]) -> list[BadLine]:
         """Name malformed lines, see `line_faults`."""
-        return line_faults(path, self._skip, rows, rejected, self._reason)
+        return line_faults(self._path, self._skip, rows, rejected, self._reason)
 
-    def _check_first(self, path: Path) -> int:
-        with path.open("rb") as stream:
+    def _check_first(self) -> int:
+        """Return how many lines precede the rows: 1 for a header."""
+        with self._path.open("rb") as stream:
             first = stream.readline(1 << 20).removeprefix(b"\xef\xbb\xbf").rstrip(b"\n")
         text, layout = first.decode("utf-8", "replace"), self._layout
         if text.strip() in layout.headers:
             return 1
-        found = f"{self._name} line 1 is {shown(first)}"
-        fields = text.split(layout.delimiter)
-        separator = layout.delimiter.replace("\t", "tab")
+        found = f"{self._source.name} line 1 is {shown(first)}"
         if layout.header_required:
             raise InputError(f"{found}, but must be the header {layout.headers[0]!r}: is this the file?")
-        if len(fields) != len(FIELDS) and not (self._skip_bad and len(fields) > 1):
+        n_fields = len(text.split(layout.delimiter))
+        if n_fields != len(FIELDS) and not (self._skip_bad and n_fields > 1):
+            separator = layout.delimiter.replace("\t", "tab")
             raise InputError(
                 f"{found}, but must have {len(FIELDS)} fields ({', '.join(FIELDS)}) separated by {separator!r}: "
                 "is this the ratings file of this dataset?"
             )
-        if not any(re.search("[0-9]", field) for field in fields) and not self._skip_bad:
+        if not re.search("[0-9]", text) and not self._skip_bad:
             raise InputError(f"{found}, a header, but this dataset's file has none: remove that line.")
         return 0
 
@@ -92,10 +91,10 @@ class MovieLensReader:
         fields = line.split(self._layout.delimiter.encode())
         if len(fields) != len(FIELDS):
             return f"found {len(fields)} fields, expected {len(FIELDS)}, in {shown(line)}"
-        for name, grammar, field in zip(FIELDS, GRAMMAR, fields, strict=True):
-            if not re.fullmatch(grammar.encode(), field):
+        for name, grammar, value in zip(FIELDS, GRAMMAR, fields, strict=True):
+            if not re.fullmatch(grammar.encode(), value):
                 kind = "non-negative number" if name == "rating" else "non-negative whole number"
-                return f"{name} {shown(field)} is not a {kind}"
+                return f"{name} {shown(value)} is not a {kind}"
         return time_fault(int(fields[3])) or f"unreadable: {shown(line)}"
 
 

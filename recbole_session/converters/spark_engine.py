@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -25,7 +24,7 @@ import pandas as pd
 
 from recbole_session.converters.columns import Columns, escape_token, number, seconds_of
 from recbole_session.converters.engine import Count
-from recbole_session.converters.generic import GenericReader
+from recbole_session.converters.generic import GenericReader, parquet_use
 from recbole_session.converters.lines import REPORTED, BadLine, LineCheck, shown, sql_path, sql_text
 from recbole_session.converters.sources import Source
 from recbole_session.converters.sql import RAW, RESULT, count_sql, preprocessing_sql
@@ -56,7 +55,7 @@ def prepare_with_spark(
     connection.execute(f"COPY (SELECT * FROM {RAW}) TO {sql_text(str(staged))} (FORMAT parquet)")
     with _session() as spark:
         spark.read.parquet(str(staged)).createOrReplaceTempView(RAW)
-        counts = _prepare(spark, thresholds, own_sessions, lambda: _write(spark.table("sessions"), result))
+        counts = _prepare(spark, thresholds, own_sessions, "SELECT * FROM sessions", result)
     connection.execute(f"CREATE VIEW sessions AS SELECT * FROM read_parquet({_parts(result)})")
     return counts
 
@@ -85,22 +84,20 @@ def convert_with_spark(
     staged, result = scratch / "rows.parquet", scratch / "result.parquet"
     with _session() as spark:
         spark.conf.set("spark.sql.session.timeZone", "UTC")
-        _write(_read(spark, raw, columns), staged)
-        lines = spark.read.parquet(str(staged))
-        lines.createOrReplaceTempView("staged")
-        splits = [row.asDict() for row in spark.sql(
+        _read(spark, raw, columns).write.parquet(str(staged))
+        spark.read.parquet(str(staged)).createOrReplaceTempView("staged")
+        rows = spark.sql(
             "SELECT file, start, min(id) AS first, count(*) AS n_lines, count(user_id) AS good, count(reason) AS bad "
             "FROM staged GROUP BY file, start"
-        ).collect()]  # fmt: skip
-        splits.sort(key=lambda split: (PurePosixPath(unquote(split["file"])), split["start"]))
-        offset, begins = 0, dict[str, int]()
-        for split in splits:
-            begins.setdefault(split["file"], offset)
-            split["offset"], split["begin"] = offset - split["first"], begins[split["file"]]
-            offset += split["n_lines"]
+        ).collect()
+        rows.sort(key=lambda row: (PurePosixPath(unquote(row.file)), row.start))
+        splits = pd.DataFrame(rows, columns=["file", "start", "first", "n_lines", "good", "bad"])
+        before = splits["n_lines"].cumsum() - splits["n_lines"]
+        splits["offset"] = before - splits["first"]
+        splits["begin"] = before.groupby(splits["file"]).transform("min")
+        places = splits[["file", "start", "offset", "begin"]]
         schema = "file STRING, start BIGINT, offset BIGINT, begin BIGINT"
-        places = [tuple(split[name] for name in ("file", "start", "offset", "begin")) for split in splits]
-        spark.createDataFrame(places, schema).createOrReplaceTempView("splits")
+        spark.createDataFrame(places.to_dict("records"), schema).createOrReplaceTempView("splits")
         hint = "/*+ BROADCAST(splits) */"  # or Spark may take the rows for the smaller side, through the driver
         numbered = "staged JOIN splits USING (file, start)"
         spark.sql(
@@ -111,12 +108,12 @@ def convert_with_spark(
             f"SELECT {hint} file, id + offset - begin + 1 AS line, reason FROM {numbered} WHERE reason IS NOT NULL "
             f"ORDER BY id + offset LIMIT {REPORTED}"
         ).collect()
-        for file in begins:
+        for file, of_file in splits.groupby("file", sort=False):
             check.name = PurePosixPath(unquote(file)).name
-            good, wrong = (sum(split[name] for split in splits if split["file"] == file) for name in ("good", "bad"))
-            check.add(good, wrong, [BadLine(row.line, row.reason) for row in bad if row.file == file])
+            named = [BadLine(row.line, row.reason) for row in bad if row.file == file]
+            check.add(int(of_file["good"].sum()), int(of_file["bad"].sum()), named)
         check.finish()
-        counts = _prepare(spark, thresholds, columns.session is not None, lambda: _write(spark.sql(RESULT), result))
+        counts = _prepare(spark, thresholds, columns.session is not None, RESULT, result)
         n_sessions = spark.read.parquet(str(result)).agg({"session_id": "max"}).collect()[0][0]
     return counts, f"SELECT * FROM read_parquet({_parts(result)})", int(n_sessions or 0)
 
@@ -124,36 +121,35 @@ def convert_with_spark(
 def _read(spark: Any, raw: list[str], columns: Columns) -> Any:
     """Return the lines of a log, each as `_ROWS` says; nothing is read yet but the first line."""
     place = "_metadata.file_path AS file, _metadata.file_block_start AS start, monotonically_increasing_id() AS id"
+    header = None
     if columns.format == "parquet":
         frame = spark.read.parquet(*raw)
         kinds = dict(frame.dtypes)
-        reader = GenericReader(Source(Path("log.parquet")), columns)
-        reader.check_columns(list(kinds))
+        GenericReader(Source(Path("log.parquet")), columns).check_columns(list(kinds))
         values = []
         for role, name in columns.wanted.items():
-            quoted, kind = "`" + name.replace("`", "``") + "`", kinds[name]
-            if role == "time" and kind.startswith(("timestamp", "date")):  # a time that knows its unit
-                quoted, columns = f"floor(CAST(CAST({quoted} AS TIMESTAMP) AS DOUBLE))", replace(columns, time_unit="s")
-            elif not re.match("string|(tiny|small|big)?int", kind) and (
-                role not in ("time", "rating") or not re.match("double|float|decimal", kind)
-            ):
-                quoted = "NULL"
-            values.append(f"CAST({quoted} AS STRING)")
+            value, use = "`" + name.replace("`", "``") + "`", parquet_use(role, kinds[name])
+            if use == "moment":
+                value, columns = f"floor(CAST(CAST({value} AS TIMESTAMP) AS DOUBLE))", replace(columns, time_unit="s")
+            values.append(f"CAST({'NULL' if use == 'none' else value} AS STRING)")
         frame = frame.selectExpr(f"array({', '.join(values)}) AS value", *place.split(", "))
-        return frame.mapInPandas(partial(_check_rows, columns=columns, header=None), _ROWS)
-    # As bytes: text that is not UTF-8 has to come as it is.
-    frame = spark.read.text(raw).selectExpr("CAST(value AS BINARY) AS value", *place.split(", "))
-    header = None
+    else:
+        # As bytes: text that is not UTF-8 has to come as it is.
+        frame = spark.read.text(raw).selectExpr("CAST(value AS BINARY) AS value", *place.split(", "))
     if columns.format == "csv":
         first = frame.where("start = 0").select("file", "value").take(1)
         if not first:
             raise InputError(f"{raw[0]} holds no rows: give the file as it was published.")
         reader = GenericReader(Source(Path(PurePosixPath(unquote(first[0].file)).name)), columns)
-        header = reader.csv_header(bytes(first[0].value).removeprefix(_MARK))
+        header = reader.csv_header([_text(bytes(first[0].value).removeprefix(_MARK))])[0]
     return frame.mapInPandas(partial(_check_rows, columns=columns, header=header), _ROWS)
 
 
 _MARK = b"\xef\xbb\xbf"  # of the byte order, at the start of a file
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace")
 
 
 def _check_rows(frames: Iterator[Any], columns: Columns, header: list[str] | None) -> Iterator[Any]:
@@ -163,7 +159,14 @@ def _check_rows(frames: Iterator[Any], columns: Columns, header: list[str] | Non
         rows = []
         for value, file, start in zip(frame["value"], frame["file"], frame["start"], strict=True):
             is_first, last = start == 0 and (file, start) != last, (file, start)
-            rows.append(_check_row(reader, value, columns, header, is_first))
+            try:
+                values = _values(reader, value, columns, header, is_first)
+                if values is not None and (reason := reader.reason(values)):
+                    raise ValueError(reason)
+            except ValueError as error:
+                rows.append((*(None,) * 5, str(error)))
+                continue
+            rows.append((None,) * 6 if values is None else _row(values, columns))
         names = ["user_id", "item_id", "rating", "seconds", "own_session", "reason"]
         checked = pd.DataFrame(rows, columns=names, dtype=object)
         checked["rating"] = checked["rating"].astype("float64")
@@ -171,26 +174,23 @@ def _check_rows(frames: Iterator[Any], columns: Columns, header: list[str] | Non
         yield pd.concat([frame[["file", "start", "id"]], checked], axis=1)
 
 
-def _check_row(reader: GenericReader, value: Any, columns: Columns, header: list[str] | None, is_first: bool) -> Any:
-    try:
-        if columns.format == "parquet":
-            values = list(value)
-        else:
-            line = bytes(value).removeprefix(_MARK) if is_first else bytes(value)
-            if is_first and columns.format == "csv" and not columns.header:
-                if reader.csv_header(line) != header:
-                    raise ValueError(f"is another header than {shown(','.join(header or []))}")
-                return (None,) * 6
-            if columns.format == "jsonl" and not line.strip():
-                return (None,) * 6
-            found = reader.json_values(line) if header is None else reader.csv_values(line, header)
-            if found is None:
-                return (None,) * 6
-            values = found
-        if reason := reader.reason(values):
-            raise ValueError(reason)
-    except ValueError as error:
-        return (*(None,) * 5, str(error))
+def _values(
+    reader: GenericReader, value: Any, columns: Columns, header: list[str] | None, is_first: bool
+) -> list[Any] | None:
+    """Return what a line holds for each wanted column, None for a header or a blank line."""
+    if columns.format == "parquet":
+        return list(value)
+    line = bytes(value).removeprefix(_MARK) if is_first else bytes(value)
+    if columns.format == "jsonl":
+        return reader.json_values(line) if line.strip() else None
+    if is_first and not columns.header:
+        if reader.csv_header([_text(line)])[0] != header:
+            raise ValueError(f"is another header than {shown(','.join(header or []))}")
+        return None
+    return reader.csv_line_values(line, header or [])
+
+
+def _row(values: list[Any], columns: Columns) -> tuple[Any, ...]:
     record = dict(zip(columns.wanted, values, strict=True))
     return (
         escape_token(str(record["user"])),
@@ -202,8 +202,8 @@ def _check_row(reader: GenericReader, value: Any, columns: Columns, header: list
     )
 
 
-def _prepare(spark: Any, thresholds: Thresholds, own_sessions: bool, write: Callable[[], None]) -> list[Count]:
-    """Run the steps from the view `RAW` on; ``write`` is called while the view ``sessions`` is there."""
+def _prepare(spark: Any, thresholds: Thresholds, own_sessions: bool, result: str, path: Path) -> list[Count]:
+    """Run the steps from the view `RAW` on, and write ``result``, a SELECT on the view ``sessions``, to a folder."""
     counts = [Count("read", *spark.sql(count_sql(RAW)).collect()[0])]
     kept = []
     for step, select in preprocessing_sql(thresholds, own_sessions).items():
@@ -211,14 +211,10 @@ def _prepare(spark: Any, thresholds: Thresholds, own_sessions: bool, write: Call
         frame.createOrReplaceTempView(step)
         counts.append(Count(step, *spark.sql(count_sql(step)).collect()[0]))
         kept.append(frame)
-    write()
+    spark.sql(result).write.parquet(str(path))
     for frame in kept:
         frame.unpersist()
     return counts
-
-
-def _write(frame: Any, path: Path) -> None:
-    frame.write.parquet(str(path))
 
 
 def _parts(path: Path) -> str:

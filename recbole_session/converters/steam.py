@@ -77,8 +77,9 @@ class SteamReader:
     def __init__(self, source: Source, check: LineCheck) -> None:
         self._source, self._check = source, check
 
-    def select(self, path: Path) -> str:
-        """Parse the source into a file beside ``path`` and return the SELECT of its rows."""
+    def select(self, scratch: Path) -> str:
+        """Parse the source into a file in ``scratch`` and return the SELECT of its rows."""
+        path = scratch / "reviews.tsv"
         large = self._source.path.stat().st_size > PARALLEL_BYTES
         with open_source(self._source) as stream, path.open("wb") as parsed:
             blocks = self._blocks(stream)
@@ -93,7 +94,7 @@ class SteamReader:
             FROM read_csv({sql_path(path)}, columns={columns}, auto_detect=false, header=false,
                 delim='\t', quote='', escape='', nullstr='\n')"""
 
-    def faults(self, path: Path, rows: list[int], rejected: list[int]) -> list[BadLine]:
+    def faults(self, rows: list[int], rejected: list[int]) -> list[BadLine]:
         """Return no lines: the parser has named them already."""
         return []
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from recbole_session.errors import InputError
 
@@ -83,28 +81,18 @@ def publish(scratch: Path, folder: Path, name: str) -> Path:
     Each rename is atomic. The old card goes first, so that killed at any point this leaves a whole old
     or a whole new dataset, at worst without its card, never a card that belongs to other data.
     """
+    files = [scratch / file for file in (f"{name}.inter", f"{name}.item", CARD) if (scratch / file).exists()]
+    for file in files:  # on disk, or a power cut after its rename could leave it empty
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
     folder.mkdir(exist_ok=True)
     lock = _lock(folder, wait=True)  # two conversions into one name take turns
     try:
-        (folder / CARD).unlink(missing_ok=True)
-        (folder / f"{name}.item").unlink(missing_ok=True)
-        (scratch / f"{name}.inter").replace(folder / f"{name}.inter")
-        if (scratch / f"{name}.item").exists():
-            (scratch / f"{name}.item").replace(folder / f"{name}.item")
-        (scratch / CARD).replace(folder / CARD)
+        for old in (CARD, f"{name}.item"):
+            (folder / old).unlink(missing_ok=True)
+        for file in files:
+            file.replace(folder / file.name)
     finally:
         if lock is not None:
             os.close(lock)
     return folder / f"{name}.inter"
-
-
-def write_card(path: Path, card: dict[str, Any]) -> None:
-    """Write the card as JSON; equal cards are equal bytes."""
-    path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
-    to_disk(path)
-
-
-def to_disk(path: Path) -> None:
-    """Wait until a file is on disk, or a power cut after its rename could leave it empty."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())

@@ -6,10 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from recbole_session.converters.conversion import file_to_read
 from recbole_session.converters.engine import create_raw_table, load_file, open_database
 from recbole_session.converters.lines import LineCheck
-from recbole_session.converters.sources import Source
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,7 +57,7 @@ def load(tmp_path):
         scratch.mkdir(exist_ok=True)
         with open_database(scratch) as connection:
             create_raw_table(connection, reader)
-            load_file(connection, file_to_read(Source(path), reader, scratch), reader, check)
+            load_file(connection, reader, scratch, check)
             names = "user_id, item_id, rating, seconds, rowid, own_session"
             rows = connection.execute(f"SELECT {names} FROM raw WHERE user_id IS NOT NULL ORDER BY rowid").fetchall()
         check.finish()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from recbole_session.converters.datasets import DATASETS
 from recbole_session.converters.movielens import GRAMMAR, MovieLensReader
+from recbole_session.converters.sources import Source
 
 DAT = DATASETS["ml-1m"].layout
 TAB = DATASETS["ml-100k"].layout
@@ -17,7 +18,7 @@ TAB = DATASETS["ml-100k"].layout
 def parse(load, tmp_path):
     def read(data, layout):
         (tmp_path / "x").write_bytes(data)
-        return load(lambda check: MovieLensReader(layout, "x", True), tmp_path / "x")
+        return load(lambda check: MovieLensReader(Source(tmp_path / "x"), layout, True), tmp_path / "x")
 
     return read
 
