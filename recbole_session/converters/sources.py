@@ -7,12 +7,13 @@ import hashlib
 import logging
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from recbole_session.converters.lines import shown
 from recbole_session.errors import InputError
@@ -21,9 +22,7 @@ TIMEOUT = 30  # seconds without a byte
 MAX_EXPANSION = 100  # text packs about 4 to 10 times smaller; deflate can be driven to 1032
 BLOCK_BYTES = 4 << 20
 FREE_EXPANSION_BYTES = 64 << 20  # below this much output nobody is harmed, whatever the factor
-_ZSTD = b"\x28\xb5\x2f\xfd"
-# What the standard library raises on damaged, truncated or encrypted archives and unreadable files.
-READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 def download(url: str, checksum: str | None, folder: Path, progressbar: bool = True) -> Path:
@@ -158,29 +157,49 @@ def beside(source: Source, name: str) -> Source | None:
     return next((Source(path) for path in paths if path.is_file()), None)
 
 
+class GuardedStream:
+    """A ``read`` that turns damage into sentences and refuses to unpack without end."""
+
+    def __init__(self, stream: Any, name: str, packed_bytes: int) -> None:
+        self._stream, self._name = stream, name
+        self._allowed = max(FREE_EXPANSION_BYTES, MAX_EXPANSION * packed_bytes)
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most ``size``."""
+        with _named(self._name):
+            data: bytes = self._stream.read(size)
+        self._allowed -= len(data)
+        if self._allowed < 0:
+            raise InputError(
+                f"{self._name} unpacks to more than {MAX_EXPANSION} times its size: this is no ratings file; "
+                "unpack it yourself if you trust it."
+            )
+        return data
+
+
 @contextmanager
-def open_source(source: Source) -> Iterator[BinaryIO]:
+def open_source(source: Source) -> Iterator[GuardedStream]:
     """Open a source as a stream of unpacked bytes that stops, with an InputError, at a bomb or damage."""
     with ExitStack() as stack:
         with _named(source.name):
             packed_bytes = source.path.stat().st_size
-            stream: Any
             if source.member is not None:
                 archive = stack.enter_context(zipfile.ZipFile(source.path))
                 packed_bytes = archive.getinfo(source.member).compress_size
-                stream = stack.enter_context(archive.open(source.member))
+                opened: Any = archive.open(source.member)
             else:
-                stream = stack.enter_context(source.path.open("rb"))
-                magic = stream.read(4)
-                stream.seek(0)
-                if magic[:2] == b"\x1f\x8b":
-                    stream = stack.enter_context(gzip.open(source.path, "rb"))
-                elif magic == _ZSTD:
-                    stream = stack.enter_context(_open_zstd(source))
-        yield cast(BinaryIO, _GuardedStream(stream.read, source.name, packed_bytes))
+                opened = _open_file(source)
+            stream = stack.enter_context(opened)
+        yield GuardedStream(stream, source.name, packed_bytes)
 
 
-def _open_zstd(source: Source) -> Any:
+def _open_file(source: Source) -> Any:
+    with source.path.open("rb") as stream:
+        magic = stream.read(4)
+    if magic.startswith(_GZIP):
+        return gzip.open(source.path, "rb")
+    if magic != _ZSTD:
+        return source.path.open("rb")
     try:
         import pyarrow as pa
     except ImportError as error:
@@ -209,52 +228,32 @@ def plain_text(source: Source, scratch: Path, encoding: str = "utf-8") -> Path:
                 text = block.replace(b"\r\n", b"\n")
                 copy.write(text if encoding == "utf-8" else text.decode(encoding, "replace").encode())
     with plain.open("rb") as stream:
-        start = stream.read(2)
-    if not start:
-        raise InputError(f"{source.name} is empty: give the file as it was published.")
-    if start in (b"\xff\xfe", b"\xfe\xff"):
-        raise InputError(f"{source.name} is UTF-16 text, but must be UTF-8: save it again as UTF-8.")
+        check_start(stream.read(2), source.name)
     return plain
 
 
 def _is_packed_or_has_returns(source: Source) -> bool:
     with _named(source.name), source.path.open("rb") as stream:
-        block = stream.read(BLOCK_BYTES)
-        if block[:2] == b"\x1f\x8b" or block[:4] == _ZSTD:
-            return True
-        while block:
-            if b"\r" in block:
-                return True
-            block = stream.read(BLOCK_BYTES)
-    return False
+        start = stream.read(BLOCK_BYTES)
+        return start.startswith((_GZIP, _ZSTD)) or any(
+            b"\r" in block for block in chain([start], iter(lambda: stream.read(BLOCK_BYTES), b""))
+        )
 
 
-class _GuardedStream:
-    """A ``read`` that turns damage into sentences and refuses to unpack without end."""
-
-    def __init__(self, read: Callable[[int], bytes], name: str, packed_bytes: int) -> None:
-        self._read, self._name = read, name
-        self._allowed = max(FREE_EXPANSION_BYTES, MAX_EXPANSION * packed_bytes)
-
-    def read(self, size: int) -> bytes:
-        with _named(self._name):
-            data = self._read(size)
-        self._allowed -= len(data)
-        if self._allowed < 0:
-            raise InputError(
-                f"{self._name} unpacks to more than {MAX_EXPANSION} times its size: this is no ratings file; "
-                "unpack it yourself if you trust it."
-            )
-        return data
+def check_start(start: bytes, name: str) -> None:
+    """Refuse a text by its first bytes: one that is empty, or UTF-16."""
+    if not start:
+        raise InputError(f"{name} is empty: give the file as it was published.")
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{name} is UTF-16 text, but must be UTF-8: save it again as UTF-8.")
 
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
+    """Make an InputError of what the standard library raises on unreadable, damaged or encrypted files."""
     try:
         yield
-    except InputError:
-        raise
-    except READ_ERRORS as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{name} cannot be read ({reason}): fetch it again.") from error
 
@@ -264,6 +263,5 @@ def file_checksum(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with _named(path.name), path.open("rb") as stream:
-            while block := stream.read(BLOCK_BYTES):
-                digest.update(block)
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()

@@ -58,7 +58,7 @@ def preprocessing_sql(thresholds: Thresholds, own_sessions: bool = False) -> dic
 
     With ``own_sessions`` a session starts where ``own_session`` changes, without it after ``session_gap`` seconds.
     """
-    numbers = {**asdict(thresholds), "min_rating": _sql_float(thresholds.min_rating)}
+    numbers = asdict(thresholds)
     opens = (_BY_ID if own_sessions else _BY_GAP).format(**numbers)
     names = [RAW, *_STEPS]
     return {
@@ -70,7 +70,3 @@ def preprocessing_sql(thresholds: Thresholds, own_sessions: bool = False) -> dic
 def count_sql(table: str) -> str:
     """Return the SELECT of a table's rows, users and items."""
     return f"SELECT count(*), count(DISTINCT user_id), count(DISTINCT item_id) FROM {table}"
-
-
-def _sql_float(value: float) -> str:
-    return "-Infinity" if value == float("-inf") else repr(float(value))

@@ -22,17 +22,18 @@ from contextlib import closing
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from recbole_session.converters.columns import escape_token, id_fault
 from recbole_session.converters.lines import MAX_LINE_BYTES, BadLine, LineCheck, shown, sql_path, time_fault
-from recbole_session.converters.sources import Source, open_source
+from recbole_session.converters.sources import GuardedStream, Source, check_start, open_source
 from recbole_session.converters.thresholds import DAY
 from recbole_session.errors import InputError
 
 KEYS = (b"username", b"product_id", b"date")
 MAX_WORKERS = 8
 PARALLEL_BYTES = 32 << 20  # a small file is not worth the start of the workers
+_BLOCK_BYTES = 1 << 20
 
 _SINGLE = rb"'[^'\\\n]*+(?:\\[^\n][^'\\\n]*+)*+'"
 _DOUBLE = rb'"[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+"'
@@ -98,39 +99,30 @@ class SteamReader:
         """Return no lines: the parser has named them already."""
         return []
 
-    def _blocks(self, stream: BinaryIO) -> Iterator[Block]:
+    def _blocks(self, stream: GuardedStream) -> Iterator[Block]:
         """Cut the source into blocks of whole lines."""
-        name, rest, line = self._source.name, b"", 1
-        while chunk := stream.read(1 << 20):
-            if line == 1 and not rest:
-                chunk = self._checked(chunk)
-            head, feed, tail = chunk.rpartition(b"\n")
+        name, line = self._source.name, 1
+        chunk = stream.read(_BLOCK_BYTES)
+        check_start(chunk, name)
+        rest = chunk.removeprefix(b"\xef\xbb\xbf")
+        first = rest.lstrip().partition(b"\n")[0]
+        if first and not first.startswith(b"{"):
+            raise InputError(
+                f"{name} begins with {shown(first)}, but a Steam review begins with '{{': is this the review file?"
+            )
+        while chunk:
+            lines, feed, rest = rest.rpartition(b"\n")
             if feed:
-                yield Block(rest + head + feed, line)
-                line, rest = line + head.count(b"\n") + 1, tail
-            else:
-                rest += tail
+                yield Block(lines + feed, line)
+                line += lines.count(b"\n") + 1
             if len(rest) > MAX_LINE_BYTES:
                 raise InputError(
                     f"{name} line {line} is longer than {MAX_LINE_BYTES >> 20} MB: is this the review file?"
                 )
+            chunk = stream.read(_BLOCK_BYTES)
+            rest += chunk
         if rest:
             yield Block(rest + b"\n", line)
-        elif line == 1:
-            raise InputError(f"{name} is empty: give the file as it was published.")
-
-    def _checked(self, start: bytes) -> bytes:
-        """Return the file's start without its byte order mark."""
-        if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise InputError(f"{self._source.name} is UTF-16 text, but must be UTF-8: save it again as UTF-8.")
-        start = start.removeprefix(b"\xef\xbb\xbf")
-        line = start.lstrip().partition(b"\n")[0]
-        if line and not line.startswith(b"{"):
-            raise InputError(
-                f"{self._source.name} begins with {shown(line)}, but a Steam review begins with '{{': "
-                "is this the review file?"
-            )
-        return start
 
 
 class Block(NamedTuple):
@@ -178,9 +170,7 @@ def _reason(literals: Sequence[bytes]) -> str:
     raise AssertionError("every value of a malformed line reads")
 
 
-def _match_line_by_line(
-    block: Block,
-) -> tuple[list[tuple[bytes, ...]], list[int], list[BadLine]]:
+def _match_line_by_line(block: Block) -> tuple[list[tuple[bytes, ...]], list[int], list[BadLine]]:
     found, lines, bad = [], [], []
     for number, line in enumerate(block.data.split(b"\n")[:-1], start=block.first_line):
         if match := PLAIN_LINE.fullmatch(line) or LINE.fullmatch(line):
