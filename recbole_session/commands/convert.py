@@ -12,8 +12,8 @@ from recbole_session.converters.columns import ENCODINGS, FORMATS, TIME_UNITS, C
 from recbole_session.converters.conversion import ENGINES, Conversion, dry_run, run_conversion
 from recbole_session.converters.datasets import DATASETS
 from recbole_session.converters.lines import shown
-from recbole_session.converters.thresholds import HELP as THRESHOLD_HELP
-from recbole_session.converters.thresholds import Thresholds
+from recbole_session.converters.preprocessing import HELP as THRESHOLD_HELP
+from recbole_session.converters.preprocessing import Thresholds
 from recbole_session.errors import InputError
 
 HELP = "turn a published or your own raw file into atomic files"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from recbole_session.converters.thresholds import DAY
+from recbole_session.converters.preprocessing import DAY
 from recbole_session.data.stats import PAPER, gap_rows, group_sizes, load_interactions, plot_sizes, table_rows
 from recbole_session.errors import InputError
 

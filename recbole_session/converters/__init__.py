@@ -19,7 +19,7 @@ def convert(name: str, raw: Path | None, output_dir: Path, **options: Any) -> Pa
     output_dir
         The dataset goes to ``<output_dir>/<name>/<name>.inter``, its card beside it.
     **options
-        The fields of `conversion.Options` and of `thresholds.Thresholds`.
+        The fields of `conversion.Options` and of `preprocessing.Thresholds`.
 
     Raises
     ------

@@ -19,27 +19,15 @@ from typing import Any, NamedTuple
 from duckdb import DuckDBPyConnection
 
 from recbole_session import __version__
+from recbole_session.converters import engine
 from recbole_session.converters.columns import Columns
 from recbole_session.converters.datasets import ANY_FILE, DATASETS, Dataset
-from recbole_session.converters.engine import (
-    Count,
-    Reader,
-    count_sessions,
-    create_raw_table,
-    load_file,
-    open_database,
-    preview,
-    write_inter,
-    write_items,
-    write_titles,
-)
 from recbole_session.converters.generic import GenericReader
 from recbole_session.converters.lines import LineCheck
 from recbole_session.converters.movielens import MovieLensReader, film_titles
+from recbole_session.converters.preprocessing import RESULT, Thresholds, resolve_thresholds
 from recbole_session.converters.sources import Source, download, file_checksum, find_sources
-from recbole_session.converters.sql import RESULT
 from recbole_session.converters.steam import SteamReader
-from recbole_session.converters.thresholds import Thresholds, resolve_thresholds
 from recbole_session.converters.writing import CARD, publish, scratch_folder
 from recbole_session.errors import InputError
 
@@ -112,8 +100,8 @@ def run_conversion(name: str, raw: Path | str | None, output_dir: Path, **option
 
 def dry_run(name: str, raw: Path | None, output_dir: Path, **options: Any) -> tuple[LineCheck, list[list[str]], int]:
     """Read everything and write nothing: the lines, the first rows as read, and the number of sessions of all."""
-    with _prepared(name, raw, Path(output_dir), options) as job, open_database(job.scratch) as connection:
-        return _load(connection, job), *preview(connection, job.thresholds.session_gap, job.settings.own_sessions)
+    with _prepared(name, raw, Path(output_dir), options) as job, engine.open_database(job.scratch) as connection:
+        return _load(connection, job), *engine.preview(connection, job.thresholds, job.settings.own_sessions)
 
 
 @contextmanager
@@ -213,10 +201,10 @@ def _convert(job: Job) -> dict[str, Any]:
     return card
 
 
-def _write_rows(job: Job, inter: Path) -> tuple[LineCheck, list[Count], int]:
+def _write_rows(job: Job, inter: Path) -> tuple[LineCheck, list[engine.Count], int]:
     """Read and prepare the rows, write them and the titles; return the lines, the counts and the number of sessions."""
     settings, columns = job.settings, job.settings.columns
-    with open_database(job.scratch) as connection:
+    with engine.open_database(job.scratch) as connection:
         if columns is not None and (log := _log_for_spark(job, columns)):
             from recbole_session.converters.spark_engine import convert_with_spark
 
@@ -228,14 +216,14 @@ def _write_rows(job: Job, inter: Path) -> tuple[LineCheck, list[Count], int]:
             check = _load(connection, job)
             prepare = resolve_name(ENGINES[settings.engine][0])
             counts = prepare(connection, job.thresholds, settings.own_sessions, job.scratch)
-            result, sessions = RESULT, count_sessions(connection)
+            result, sessions = RESULT, engine.count_sessions(connection)
         _check_not_empty(counts, job.name)
-        write_inter(connection, inter, result)
+        engine.write_inter(connection, inter, result)
         items, layout = inter.with_suffix(".item"), job.dataset.layout
         if columns is not None and columns.title is not None:
-            write_items(connection, items)
+            engine.write_items(connection, items)
         elif layout is not None and (titles := film_titles(job.sources[0], layout)):
-            write_titles(connection, titles, items)
+            engine.write_titles(connection, titles, items)
     return check, counts, sessions
 
 
@@ -243,16 +231,16 @@ def _load(connection: DuckDBPyConnection, job: Job) -> LineCheck:
     """Read all rows of the raw files into the database."""
     check = LineCheck(job.name, job.settings.policy)
     readers = [_reader(job, source, check) for source in job.sources]
-    create_raw_table(connection, readers[0])
+    engine.create_raw_table(connection, readers[0])
     for source, reader in zip(job.sources, readers, strict=True):
         check.name = source.name
-        load_file(connection, reader, job.scratch, check)
+        engine.load_file(connection, reader, job.scratch, check)
     check.name = job.name
     check.finish()
     return check
 
 
-def _reader(job: Job, source: Source, check: LineCheck) -> Reader:
+def _reader(job: Job, source: Source, check: LineCheck) -> engine.Reader:
     if job.settings.columns is not None:
         return GenericReader(source, job.settings.columns)
     layout = job.dataset.layout
@@ -274,7 +262,7 @@ def _log_for_spark(job: Job, columns: Columns) -> list[str]:
     return ["file:" + re.sub(r"([][{}*?\\])", r"\\\1", str(source.path.resolve())) for source in job.sources]
 
 
-def _check_not_empty(counts: list[Count], name: str) -> None:
+def _check_not_empty(counts: list[engine.Count], name: str) -> None:
     if counts[-1].rows:
         return
     emptied = next(count.step for count in counts if not count.rows)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from recbole_session.converters.columns import Columns
 from recbole_session.converters.movielens import Layout
-from recbole_session.converters.thresholds import Thresholds
+from recbole_session.converters.preprocessing import Thresholds
 
 _SITE = "https://files.grouplens.org/datasets/movielens"
 _DOUBLE_COLON = Layout("::", names={"movies.dat": "::"})

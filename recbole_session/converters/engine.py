@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import duckdb
 
 from recbole_session.converters.columns import MACROS, escape_token
 from recbole_session.converters.lines import REPORTED, BadLine, LineCheck, sql_text
-from recbole_session.converters.sql import RAW, RESULT, count_sql, preprocessing_sql
-from recbole_session.converters.thresholds import Thresholds
+from recbole_session.converters.preprocessing import RAW, RESULT, Thresholds, count_sql, preprocessing_sql
 from recbole_session.errors import InputError
 
 # Of DuckDB's own buffers; what does not fit goes to files (measured: results/convert.md).
@@ -23,20 +22,23 @@ EVERY_ROW = Thresholds(min_sessions=1, min_rows_per_session=1)
 _ATOMIC = "(FORMAT csv, HEADER true, DELIMITER '\t', QUOTE '', ESCAPE '')"
 
 
-class Reader(Protocol):
+class Reader:
     """One format: how DuckDB reads a file of it, and how to name what it cannot read."""
 
-    id_type: str
-    computed: bool  # whether SQL of the user's own works on rows
+    id_type = "VARCHAR"
+    computed = False  # whether SQL of the user's own works on rows
 
     def select(self, scratch: Path) -> str:
         """Return the SELECT of the columns of the table ``raw``, in the file's order.
 
         Blank lines and malformed lines are rows without a user. What has to be unpacked first goes into ``scratch``.
         """
+        raise NotImplementedError
 
     def faults(self, rows: list[int], rejected: list[int]) -> list[BadLine]:
-        """Name malformed lines, see `lines.line_faults`."""
+        """Name malformed lines, see `lines.line_faults`; none where `select` has told a `LineCheck` of them."""
+        del rows, rejected
+        return []
 
 
 class Count(NamedTuple):
@@ -110,13 +112,15 @@ def load_file(connection: duckdb.DuckDBPyConnection, reader: Reader, scratch: Pa
     check.add(good, wrong + rejects, reader.faults(rows or [], rejected or []) if wrong + rejects else [])
 
 
-def preview(connection: duckdb.DuckDBPyConnection, session_gap: int, own_sessions: bool) -> tuple[list[list[str]], int]:
+def preview(
+    connection: duckdb.DuckDBPyConnection, thresholds: Thresholds, own_sessions: bool
+) -> tuple[list[list[str]], int]:
     """Return the first five rows as they were read, as text, and how many sessions all rows would make."""
     rows = connection.execute(
         f"SELECT user_id, item_id, rating, seconds, CAST(make_timestamp(seconds * 1000000) AS VARCHAR), own_session "
         f"FROM {RAW} ORDER BY line LIMIT 5"
     ).fetchall()
-    sessions = preprocessing_sql(replace(EVERY_ROW, session_gap=session_gap), own_sessions)["sessions"]
+    sessions = preprocessing_sql(replace(EVERY_ROW, session_gap=thresholds.session_gap), own_sessions)["sessions"]
     connection.execute(f"CREATE VIEW max_rows_per_user AS SELECT * FROM {RAW}")
     connection.execute(f"CREATE TABLE sessions AS {sessions}")
     return [["" if value is None else str(value) for value in row] for row in rows], count_sessions(connection)

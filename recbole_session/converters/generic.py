@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 
 from recbole_session.converters.columns import FORMATS, SECONDS, Columns, id_fault, number, seconds_of
+from recbole_session.converters.engine import Reader
 from recbole_session.converters.lines import (
     MAX_LINE_BYTES,
     MAX_TIME,
@@ -37,10 +38,8 @@ _FIELD = "field_number_"  # a CSV column by its place: DuckDB takes "Id" and "id
 _NOT_UTF8 = "holds bytes that are not UTF-8"
 
 
-class GenericReader:
+class GenericReader(Reader):
     """Reads a file of interactions of one format."""
-
-    id_type = "VARCHAR"
 
     def __init__(self, source: Source, columns: Columns) -> None:
         self._source, self._columns, self.computed = source, columns, columns.computed

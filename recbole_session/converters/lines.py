@@ -138,9 +138,10 @@ def line_faults(
             number += before <= number
         numbers.add(number)
     wanted = sorted(numbers)[:REPORTED]
-    found = []
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
-        for number, line in enumerate(islice(stream, wanted[-1] if wanted else 0), start=1):
-            if number in numbers:
-                found.append(BadLine(number, reason(line.rstrip("\n").encode("utf-8", "surrogateescape"))))
-    return found
+        lines = enumerate(islice(stream, max(wanted, default=0)), start=1)
+        return [
+            BadLine(number, reason(line.rstrip("\n").encode("utf-8", "surrogateescape")))
+            for number, line in lines
+            if number in numbers
+        ]

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recbole_session.converters.engine import Reader
 from recbole_session.converters.lines import MAX_TIME, BadLine, line_faults, lines_sql, shown, sql_text, time_fault
 from recbole_session.converters.sources import Source, beside, open_source, plain_text
 from recbole_session.errors import InputError
@@ -30,10 +31,9 @@ class Layout:
     names: dict[str, str] = field(default_factory=dict)
 
 
-class MovieLensReader:
+class MovieLensReader(Reader):
     """Reads a ratings file of one layout. With ``skip_bad`` a foreign header is a malformed line, no reason to stop."""
 
-    computed = False
     id_type = "BIGINT"
 
     def __init__(self, source: Source, layout: Layout, skip_bad: bool) -> None:

@@ -25,7 +25,7 @@ FREE_EXPANSION_BYTES = 64 << 20  # below this much output nobody is harmed, what
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
-def download(url: str, checksum: str | None, folder: Path, progressbar: bool = True) -> Path:
+def download(url: str, checksum: str | None, folder: Path) -> Path:
     """Fetch a file once and return where it is.
 
     The file is written under a temporary name and renamed when complete and verified, so an interrupted
@@ -55,7 +55,7 @@ def download(url: str, checksum: str | None, folder: Path, progressbar: bool = T
         ) from error
     name = url.rstrip("/").rpartition("/")[2]
     pooch.get_logger().setLevel(logging.WARNING)
-    fetch = pooch.HTTPDownloader(progressbar=progressbar, timeout=TIMEOUT)
+    fetch = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
     try:
         return Path(pooch.retrieve(url, checksum, fname=name, path=folder, downloader=fetch))
     except (requests.RequestException, OSError) as error:

@@ -8,6 +8,7 @@ a session that is already running.
 
 from __future__ import annotations
 
+import codecs
 import math
 import os
 import sys
@@ -26,9 +27,8 @@ from recbole_session.converters.columns import Columns, escape_token, number, se
 from recbole_session.converters.engine import Count
 from recbole_session.converters.generic import GenericReader, parquet_use
 from recbole_session.converters.lines import REPORTED, BadLine, LineCheck, shown, sql_path, sql_text
+from recbole_session.converters.preprocessing import RAW, RESULT, Thresholds, count_sql, preprocessing_sql
 from recbole_session.converters.sources import Source
-from recbole_session.converters.sql import RAW, RESULT, count_sql, preprocessing_sql
-from recbole_session.converters.thresholds import Thresholds
 from recbole_session.errors import InputError
 
 try:
@@ -78,7 +78,7 @@ def convert_with_spark(
     -------
     counts : list of Count
     result : str
-        SELECT, for DuckDB, of the rows that `sql.RESULT` describes, in order.
+        SELECT, for DuckDB, of the rows that `preprocessing.RESULT` describes, in order.
     n_sessions : int
     """
     staged, result = scratch / "rows.parquet", scratch / "result.parquet"
@@ -141,15 +141,8 @@ def _read(spark: Any, raw: list[str], columns: Columns) -> Any:
         if not first:
             raise InputError(f"{raw[0]} holds no rows: give the file as it was published.")
         reader = GenericReader(Source(Path(PurePosixPath(unquote(first[0].file)).name)), columns)
-        header = reader.csv_header([_text(bytes(first[0].value).removeprefix(_MARK))])[0]
+        header = reader.csv_header([bytes(first[0].value).decode("utf-8-sig", "replace")])[0]
     return frame.mapInPandas(partial(_check_rows, columns=columns, header=header), _ROWS)
-
-
-_MARK = b"\xef\xbb\xbf"  # of the byte order, at the start of a file
-
-
-def _text(line: bytes) -> str:
-    return line.decode("utf-8", "replace")
 
 
 def _check_rows(frames: Iterator[Any], columns: Columns, header: list[str] | None) -> Iterator[Any]:
@@ -180,13 +173,15 @@ def _values(
     """Return what a line holds for each wanted column, None for a header or a blank line."""
     if columns.format == "parquet":
         return list(value)
-    line = bytes(value).removeprefix(_MARK) if is_first else bytes(value)
-    if columns.format == "jsonl":
-        return reader.json_values(line) if line.strip() else None
-    if is_first and not columns.header:
-        if reader.csv_header([_text(line)])[0] != header:
+    line = bytes(value)
+    if is_first and columns.format == "csv" and not columns.header:
+        if reader.csv_header([line.decode("utf-8-sig", "replace")])[0] != header:
             raise ValueError(f"is another header than {shown(','.join(header or []))}")
         return None
+    if is_first:
+        line = line.removeprefix(codecs.BOM_UTF8)
+    if columns.format == "jsonl":
+        return reader.json_values(line) if line.strip() else None
     return reader.csv_line_values(line, header or [])
 
 

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from recbole_session.converters.columns import escape_token, id_fault
+from recbole_session.converters.engine import Reader
 from recbole_session.converters.lines import MAX_LINE_BYTES, BadLine, LineCheck, shown, sql_path, time_fault
+from recbole_session.converters.preprocessing import DAY
 from recbole_session.converters.sources import GuardedStream, Source, check_start, open_source
-from recbole_session.converters.thresholds import DAY
 from recbole_session.errors import InputError
 
 KEYS = (b"username", b"product_id", b"date")
@@ -66,14 +67,11 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _UNIX_EPOCH = date(1970, 1, 1).toordinal()
 
 
-class SteamReader:
+class SteamReader(Reader):
     """Reads review files; ratings, which Steam has none of, are 1.
 
     Processes parse blocks of lines. What they find goes through a temporary file to DuckDB.
     """
-
-    computed = False
-    id_type = "VARCHAR"
 
     def __init__(self, source: Source, check: LineCheck) -> None:
         self._source, self._check = source, check
@@ -95,10 +93,6 @@ class SteamReader:
             FROM read_csv({sql_path(path)}, columns={columns}, auto_detect=false, header=false,
                 delim='\t', quote='', escape='', nullstr='\n')"""
 
-    def faults(self, rows: list[int], rejected: list[int]) -> list[BadLine]:
-        """Return no lines: the parser has named them already."""
-        return []
-
     def _blocks(self, stream: GuardedStream) -> Iterator[Block]:
         """Cut the source into blocks of whole lines."""
         name, line = self._source.name, 1
@@ -111,10 +105,9 @@ class SteamReader:
                 f"{name} begins with {shown(first)}, but a Steam review begins with '{{': is this the review file?"
             )
         while chunk:
-            lines, feed, rest = rest.rpartition(b"\n")
-            if feed:
-                yield Block(lines + feed, line)
-                line += lines.count(b"\n") + 1
+            if end := rest.rfind(b"\n") + 1:
+                yield Block(rest[:end], line)
+                line, rest = line + rest.count(b"\n"), rest[end:]
             if len(rest) > MAX_LINE_BYTES:
                 raise InputError(
                     f"{name} line {line} is longer than {MAX_LINE_BYTES >> 20} MB: is this the review file?"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recbole_session.converters.thresholds import DAY
+from recbole_session.converters.preprocessing import DAY
 from recbole_session.data.atomic import check_times, read_columns, read_header
 from recbole_session.errors import InputError
 from recbole_session.files import replacing

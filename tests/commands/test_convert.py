@@ -9,7 +9,7 @@ import pytest
 from recbole_session.converters import convert
 from recbole_session.converters.conversion import run_conversion
 from recbole_session.converters.datasets import DATASETS
-from recbole_session.converters.thresholds import Thresholds
+from recbole_session.converters.preprocessing import Thresholds
 from recbole_session.errors import InputError
 from tests.converters.reference_converter import numbered_within_user, prepare, read_inter
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 
 from recbole_session.converters.columns import Columns
 from recbole_session.converters.conversion import run_conversion
-from recbole_session.converters.thresholds import Thresholds
+from recbole_session.converters.preprocessing import Thresholds
 from recbole_session.errors import InputError
 from tests.converters.test_sql import rows_strategy, run, thresholds_strategy
 

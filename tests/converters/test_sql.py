@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_session.converters import sql
+from recbole_session.converters import preprocessing
 from recbole_session.converters.conversion import run_conversion
 from recbole_session.converters.engine import create_raw_table, prepare_with_duckdb
-from recbole_session.converters.sql import RESULT
-from recbole_session.converters.thresholds import DAY, Thresholds
+from recbole_session.converters.preprocessing import DAY, RESULT, Thresholds
 from recbole_session.data.stats import group_sizes, load_interactions, quartiles, table_rows
 from tests.converters.reference_converter import numbered_within_user, prepare
 
@@ -183,7 +182,7 @@ def test_table_1_of_the_real_rows(ml_1m_part, tmp_path):
 
 @pytest.mark.parametrize("step", ["min_rating", "min_item_rows", "min_user_rows", "max_rows_per_user"])
 def test_every_step_matters_to_the_hand_made_examples(step, monkeypatch):
-    monkeypatch.setitem(sql._STEPS, step, "SELECT * FROM {previous}")
+    monkeypatch.setitem(preprocessing._STEPS, step, "SELECT * FROM {previous}")
     with pytest.raises(AssertionError):
         test_the_steps_by_hand()
         test_the_latest_rows_stay_and_ties_keep_file_order()

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from recbole_session.converters.datasets import DATASETS
-from recbole_session.converters.thresholds import HELP, Thresholds, resolve_thresholds
+from recbole_session.converters.preprocessing import HELP, Thresholds, resolve_thresholds
 from recbole_session.errors import InputError
 
 

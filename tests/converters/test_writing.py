@@ -134,7 +134,7 @@ def test_two_conversions_into_one_name_take_turns(tmp_path, monkeypatch):
 
 KILLED_AT = {
     "while reading": "recbole_session.converters.lines.LineCheck.add",
-    "while writing": "recbole_session.converters.conversion.write_inter",
+    "while writing": "recbole_session.converters.engine.write_inter",
     "before the data's rename": "recbole_session.converters.conversion.publish",
     "between the renames": "pathlib.Path.replace",
 }
