@@ -100,29 +100,24 @@ def parse_columns(
         See `read_columns`.
     """
     check_rows(path, len(fields), separator, encoding)
-    columns = [name for name in fields if name in wanted]
-    floats = [name for name in columns if fields[name] == "float"]
+    kinds = {name: np.float64 if fields[name] == "float" else np.int32 for name in fields if name in wanted}
+    floats = [name for name, kind in kinds.items() if kind == np.float64]
 
     def parse(as_numbers: Collection[str]) -> tuple[Arrays, Tokens]:
-        codes_of: dict[str, dict[str, int]] = {name: {} for name in columns if name not in floats}
-        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in columns}
-        line = 2
+        codes_of: dict[str, dict[str, int]] = {name: {} for name in kinds if name not in floats}
+        parts: dict[str, list[NDArray[Any]]] = {name: [np.empty(0, kind)] for name, kind in kinds.items()}
         # An id may be spelled "NA" or "null"; only nothing at all is missing. Quotes are part of an id.
         with pd.read_csv(
             path, sep=separator, encoding=encoding, header=None, skiprows=1, names=list(fields), index_col=False,
-            usecols=columns, dtype={name: "float64" if name in as_numbers else object for name in columns},
+            usecols=list(kinds), dtype={name: "float64" if name in as_numbers else object for name in kinds},
             keep_default_na=False, na_values=[""], quoting=csv.QUOTE_NONE, low_memory=False, chunksize=ROWS_AT_ONCE,
         ) as chunks:  # fmt: skip
             for chunk in chunks:
-                for name in columns:
-                    values = chunk[name]
-                    if name in codes_of:
-                        parts[name].append(_codes(values, codes_of[name]))
-                    else:
-                        parts[name].append((values if as_numbers else _numbers(path, values, line)).to_numpy())
-                line += len(chunk)
-        arrays = {name: np.concatenate([np.empty(0, kind), *parts.pop(name)]) for name, kind in
-                  ((name, np.int32 if name in codes_of else np.float64) for name in columns)}  # fmt: skip
+                for name in codes_of:
+                    parts[name].append(_codes(chunk[name], codes_of[name]))
+                for name in floats:
+                    parts[name].append((chunk[name] if as_numbers else _numbers(path, chunk[name])).to_numpy())
+        arrays = {name: np.concatenate(parts.pop(name)) for name in kinds}
         return arrays, {name: list(known) for name, known in codes_of.items()}
 
     try:
@@ -140,16 +135,15 @@ def _codes(values: pd.Series, known: dict[str, int]) -> NDArray[np.int32]:
     return np.array([*numbers, -1], dtype=np.int32)[codes]
 
 
-def _numbers(path: Path, texts: pd.Series, first_line: int) -> pd.Series:
+def _numbers(path: Path, texts: pd.Series) -> pd.Series:
     """Numbers of a column's texts, or an `InputError` that names the line of what is not one."""
     numbers = pd.to_numeric(texts, errors="coerce").astype("float64")
     is_endless = texts.str.fullmatch(r"[+-]?[0-9]{309,}", na=False).astype(bool)
     numbers[is_endless] = np.inf  # as pandas 3 reads them; pandas 2 refuses them
     is_bad = (numbers.isna() & texts.notna()).to_numpy()
     if is_bad.any():
-        row = int(is_bad.argmax())
-        found = shown(texts.iloc[row])
-        raise InputError(f"{path}, line {row + first_line}: {texts.name} is {found}; it must be a number")
+        row = texts.index[is_bad][0]
+        raise InputError(f"{path}, line {row + 2}: {texts.name} is {shown(texts[row])}; it must be a number")
     return numbers
 
 

@@ -82,13 +82,6 @@ def prefix_batch(config: Any, sequences: UserSequences, users: Tensor, ends: Ten
     }
 
 
-def recent_window(begins: Tensor, ends: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Rows ``begins:ends``, the latest ``length`` of them, padding first; returns as `prefix_window`."""
-    rows = ends.unsqueeze(1) + torch.arange(-length, 0, device=ends.device)
-    is_row = rows >= begins.unsqueeze(1)
-    return rows * is_row, is_row
-
-
 def lay_out(
     config: Any, n_items: int, sequences: UserSequences, features: Collection[str] | None = None
 ) -> tuple[UserSequences, Tensor]:
@@ -135,7 +128,9 @@ def token_batch(tokens: UserSequences, users: Tensor, ends: Tensor, length: int,
     dict
         ``item_seq``, ``session_seq``, ``time_seq``: int64 ``[B, L]``, 0 at padding.
     """
-    rows, is_row = recent_window(tokens.offsets[users], ends, length)
+    rows = ends.unsqueeze(1) + torch.arange(-length, 0, device=ends.device)  # padding first
+    is_row = rows >= tokens.offsets[users].unsqueeze(1)
+    rows *= is_row
     item_seq = tokens.items[rows] * is_row
     if mask is not None:
         item_seq[:, -1] = mask

@@ -16,24 +16,9 @@ from recbole.utils import FeatureSource, FeatureType
 from torch import Tensor
 
 from recbole_session.config.rule_kinds import INTERVAL, TOKENS
+from recbole_session.data import batches, splits
 from recbole_session.data.atomic import check_times, frame_of, read_header, read_titles
-from recbole_session.data.batches import (
-    batch_layout,
-    input_length,
-    lay_out,
-    mask_token,
-    prefix_batch,
-    token_batch,
-)
 from recbole_session.data.sequences import UserSequences, build_user_sequences
-from recbole_session.data.splits import (
-    SPLITS,
-    Samples,
-    last_training_rows,
-    split_bounds,
-    split_samples,
-    users_without_history,
-)
 from recbole_session.data.stored import load_columns
 from recbole_session.errors import InputError, nearest, shown
 
@@ -67,7 +52,7 @@ class SessionDataset(SequentialDataset):
     inter_feat: Any
     sequences: UserSequences
     tokens: UserSequences
-    samples: dict[str, Samples]
+    samples: dict[str, splits.Samples]
     valid_from: Tensor
 
     # ---- loading: RecBole's, with exact times and with checks
@@ -88,12 +73,8 @@ class SessionDataset(SequentialDataset):
         load_col, unload_col = self._get_load_and_unload_col(source)
         if load_col == set():
             return None
-        path, separator, encoding = (
-            Path(filepath),
-            self.config["field_separator"],
-            self.config["encoding"] or "utf-8-sig",
-        )
-        fields = read_header(path, separator, encoding)
+        path, layout = Path(filepath), self._text_layout
+        fields = read_header(path, *layout)
         if source == FeatureSource.INTERACTION:
             load_col = self._interaction_columns(path, fields, load_col)
         wanted = [name for name in fields if (load_col is None or name in load_col) and name not in (unload_col or ())]
@@ -109,11 +90,16 @@ class SessionDataset(SequentialDataset):
                 self.field2bucketnum[name] = 2
         # What a session is called decides nothing but where the next one starts.
         is_named = {*wanted} - {self.config["SESSION_ID_FIELD"]} | {*(self.config["val_interval"] or ())}
-        frame = frame_of(*load_columns(path, fields, wanted, is_named, separator, encoding))
+        frame = frame_of(*load_columns(path, fields, wanted, is_named, *layout))
         if source == FeatureSource.INTERACTION:
             check_times(path, self.time_field, frame[self.time_field])
             self._rows_read = len(frame)
         return frame
+
+    @property
+    def _text_layout(self) -> tuple[str, str]:
+        """Separator and encoding of the atomic files."""
+        return self.config["field_separator"], self.config["encoding"] or "utf-8-sig"
 
     def _interaction_columns(self, path: Path, fields: dict[str, str], load_col: set[str] | None) -> set[str]:
         """Columns of the .inter file to load, after a check that those of ``load_col`` exist."""
@@ -223,37 +209,37 @@ class SessionDataset(SequentialDataset):
             if getattr(self, name) is not None:
                 setattr(self, name, self._dataframe_to_interaction(getattr(self, name)))
         split = self.config["eval_args"]["split"]
-        self.valid_from, test_from = split_bounds(self.sequences, split)
-        trained = last_training_rows(self.sequences, self.valid_from)
-        by_user = {"train": trained} if self.batch_layout == "tokens" else {}
-        targets = [name for name in SPLITS if name not in by_user]
-        self.samples = {**by_user, **split_samples(self.sequences, self.valid_from, test_from, targets)}
-        if len(trained[0]) == 0:
+        self.valid_from, test_from = splits.split_bounds(self.sequences, split)
+        self.samples = {"train": self._training_samples(self.valid_from)}
+        self.samples |= splits.split_samples(self.sequences, self.valid_from, test_from, ("valid", "test"))
+        if len(self.samples["train"][0]) == 0:
             raise InputError(
                 f"dataset {self.dataset_name!r} has no user with two interactions to train on under the split {split}"
             )
-        new = self.id2token(self.uid_field, users_without_history(self.sequences, self.valid_from))
+        new = self.id2token(self.uid_field, splits.users_without_history(self.sequences, self.valid_from))
         if len(new):
             names = ", ".join(map(str, new[:3]))
             getLogger().info(
                 f"split {split}: {len(new):,} users ({names}, ...) begin after the training period; their first "
                 "interaction is not a target"
             )
-        return [self._view(name, *self.samples[name]) for name in SPLITS]
+        return [self._view(name, *self.samples[name]) for name in splits.SPLITS]
 
     def with_all_rows(self) -> SessionDataset:
         """Return a view to train on every row, those of validation and test too; after `build`."""
         whole = copy.copy(self)
-        ends = whole.valid_from = self.sequences.offsets[1:]
-        targets = split_samples(self.sequences, ends, ends)["train"]
-        return whole._view(
-            "train", *(last_training_rows(self.sequences, ends) if self.batch_layout == "tokens" else targets)
-        )
+        whole.valid_from = self.sequences.offsets[1:]
+        return whole._view("train", *self._training_samples(whole.valid_from))
+
+    def _training_samples(self, valid_from: Tensor) -> splits.Samples:
+        if self.batch_layout == "tokens":
+            return splits.last_training_rows(self.sequences, valid_from)
+        return splits.split_samples(self.sequences, valid_from, valid_from, ["train"])["train"]
 
     @property
     def batch_layout(self) -> str:
         """``"tokens"`` or ``"prefix"``, what the model class asks for."""
-        return batch_layout(self.config)
+        return batches.batch_layout(self.config)
 
     @property
     def batch_device(self) -> torch.device:
@@ -268,7 +254,7 @@ class SessionDataset(SequentialDataset):
         """Lay out what session-aware models read: rows, with session tokens between them where ST is on."""
         if self.batch_layout != "tokens":
             return
-        tokens, self.token_places = lay_out(self.config, self.item_num, self.sequences)
+        tokens, self.token_places = batches.lay_out(self.config, self.item_num, self.sequences)
         self.tokens = tokens.to(self.batch_device)
 
     def _view(self, split: str, users: Tensor, ends: Tensor) -> SessionDataset:
@@ -291,19 +277,19 @@ class SessionDataset(SequentialDataset):
         users, ends = self.users[index], self.ends[index]
         targets = self.sequences.items[ends]
         if self.batch_layout == "tokens":
-            mask = None if self.split == "train" else mask_token(self.item_num)
+            mask = None if self.split == "train" else batches.mask_token(self.item_num)
             numbers = (users, targets, self.token_places[ends] + 1)  # three per row travel, to where the rows are
             users, targets, places = (values.to(self.batch_device, non_blocking=True) for values in numbers)
-            batch = token_batch(self.tokens, users, places, input_length(self.config), mask)
+            batch = batches.token_batch(self.tokens, users, places, batches.input_length(self.config), mask)
         else:
-            batch = prefix_batch(self.config, self.sequences, users, ends)
+            batch = batches.prefix_batch(self.config, self.sequences, users, ends)
         interaction = Interaction({self.uid_field: users, self.iid_field: targets, **batch})
         return self.join(interaction) if join else interaction
 
     def titles(self) -> dict[str, str]:
         """Names of items by raw id, see `atomic.read_titles`."""
         path = Path(self.dataset_path) / f"{self.dataset_name}.item"
-        return read_titles(path, self.iid_field, self.config["field_separator"], self.config["encoding"] or "utf-8-sig")
+        return read_titles(path, self.iid_field, *self._text_layout)
 
     def training_items(self) -> Tensor:
         """Item of every training row of every user, int64 ``[N]``; after `build`."""

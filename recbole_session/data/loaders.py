@@ -14,7 +14,6 @@ from recbole.sampler import RepeatableSampler
 from torch.utils.data import DataLoader, Sampler
 
 from recbole_session.data.dataset import SessionDataset
-from recbole_session.data.splits import SPLITS
 from recbole_session.distributed import process_count, process_rank
 
 
@@ -111,19 +110,13 @@ def build_loaders(config: Any, dataset: SessionDataset) -> tuple[TrainLoader, Ev
     Call it before the model is built: RecBole's masking transform adds keys to ``config`` that its BERT4Rec
     reads.
     """
-    views = dict(zip(SPLITS, dataset.build(), strict=True))
-    return (
-        train_loader(config, views["train"]),
-        EvaluationLoader(config, views["valid"]),
-        EvaluationLoader(config, views["test"]),
-    )
+    train, valid, test = dataset.build()
+    return train_loader(config, train), EvaluationLoader(config, valid), EvaluationLoader(config, test)
 
 
 def train_loader(config: Any, view: SessionDataset) -> TrainLoader:
     """Return the loader of a view for training; see `build_loaders` for when to call it."""
-    negatives = config["train_neg_sample_args"]
-    sampler = None
+    negatives, sampler = config["train_neg_sample_args"], None
     if negatives["distribution"] != "none":
-        sampler = RepeatableSampler(["train"], view, negatives["distribution"], negatives["alpha"])
-        sampler = sampler.set_phase("train")
+        sampler = RepeatableSampler(["train"], view, negatives["distribution"], negatives["alpha"]).set_phase("train")
     return TrainLoader(config, view, sampler, shuffle=config["shuffle"])

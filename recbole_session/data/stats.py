@@ -89,15 +89,13 @@ def _starts(users: NDArray[np.int64], times: NDArray[np.int64], gap: float) -> N
     return np.concatenate(([True], (users[1:] != users[:-1]) | (np.diff(times) > gap)))
 
 
-def group_sizes(data: Interactions, starts: NDArray[np.bool_] | None = None) -> Sizes:
-    """Measure users and sessions, with the dataset's own sessions or those that ``starts`` [N] opens."""
-    starts = data.starts if starts is None else starts
-    same_user = data.users[1:] == data.users[:-1]
+def group_sizes(data: Interactions) -> Sizes:
+    """Measure users and sessions."""
     return Sizes(
         rows_per_user=np.bincount(data.users),
-        sessions_per_user=np.bincount(data.users[starts]),
-        rows_per_session=np.bincount(np.cumsum(starts) - 1),
-        gaps=np.diff(data.times)[same_user],
+        sessions_per_user=np.bincount(data.users[data.starts]),
+        rows_per_session=np.bincount(np.cumsum(data.starts) - 1),
+        gaps=np.diff(data.times)[data.users[1:] == data.users[:-1]],
     )
 
 
@@ -129,17 +127,11 @@ def gap_rows(data: Interactions) -> list[tuple[str, ...]]:
     """
     lines: list[tuple[str, ...]] = []
     for name, gap in GAPS.items():
-        starts = _starts(data.users, data.times, gap)
-        sizes = group_sizes(data, starts)
-        shortest = np.minimum.reduceat(sizes.rows_per_session, _first_sessions(sizes.sessions_per_user))
-        passing = int(np.count_nonzero((sizes.sessions_per_user >= 2) & (shortest >= 2)))
-        counts = (f"{len(sizes.rows_per_session):,}", quartiles(sizes.sessions_per_user))
-        lines.append((name, *counts, quartiles(sizes.rows_per_session), f"{passing:,}"))
+        _, sessions, rows, _ = group_sizes(data._replace(starts=_starts(data.users, data.times, gap)))
+        shortest = np.minimum.reduceat(rows, np.cumsum(sessions) - sessions)  # of each user's sessions
+        passing = np.count_nonzero((sessions >= 2) & (shortest >= 2))
+        lines.append((name, f"{len(rows):,}", quartiles(sessions), quartiles(rows), f"{passing:,}"))
     return lines
-
-
-def _first_sessions(sessions_per_user: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.cumsum(sessions_per_user) - sessions_per_user
 
 
 def plot_sizes(sizes: Sizes, title: str, path: Path) -> None:

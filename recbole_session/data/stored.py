@@ -79,16 +79,14 @@ def _read(folder: Path, key: dict[str, Any], named: Collection[str]) -> tuple[Ar
             found = dict(zip(index["files"], pool.map(_checksum, files), strict=True))
         if index != {"key": key, "files": found}:
             return None
-        names = list(key["columns"])
-        arrays = {name: np.load(folder / f"{place}.npy", mmap_mode="r") for place, name in enumerate(names)}
-        tokens = {}
-        for name in names:
-            if name in named and key["columns"][name] == "token":
-                with (folder / f"{names.index(name)}.txt").open(encoding="utf-8", newline="") as text:
-                    tokens[name] = text.read().split("\n")
+        arrays, tokens = {}, {}
+        for place, (name, kind) in enumerate(key["columns"].items()):
+            arrays[name] = np.asarray(np.load(folder / f"{place}.npy", mmap_mode="r"))
+            if name in named and kind == "token":
+                tokens[name] = (folder / f"{place}.txt").read_bytes().decode().split("\n")
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return {name: np.asarray(array) for name, array in arrays.items()}, tokens
+    return arrays, tokens
 
 
 def _write(folder: Path, key: dict[str, Any], arrays: Arrays, tokens: Tokens) -> None:
@@ -98,8 +96,7 @@ def _write(folder: Path, key: dict[str, Any], arrays: Arrays, tokens: Tokens) ->
             for place, (name, array) in enumerate(arrays.items()):
                 np.save(temporary / f"{place}.npy", array)
                 if name in tokens:
-                    with (temporary / f"{place}.txt").open("w", encoding="utf-8", newline="") as file:
-                        file.write("\n".join(tokens[name]))
+                    (temporary / f"{place}.txt").write_bytes("\n".join(tokens[name]).encode())
             files = {file.name: _checksum(file) for file in sorted(temporary.iterdir())}
             (temporary / INDEX).write_text(json.dumps({"key": key, "files": files}), encoding="utf-8")
     except InputError as error:
