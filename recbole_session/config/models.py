@@ -67,12 +67,10 @@ def find_model(model: str | type) -> type:
     recbole_models = [path.stem for path in (RECBOLE_PROPERTIES / "model").glob("*.yaml")]
     spelled = {other.casefold(): other for other in (*recbole_models, *_UNSUPPORTED, *models)}.get(name.casefold())
     if spelled is not None and spelled not in models:
-        reason = _UNSUPPORTED.get(
-            spelled, "it ignores the order of interactions, and this plug-in trains sequential models"
-        )
-        raise InputError(f"model {spelled!r} of RecBole is not supported: {reason}")
-    allowed = ", ".join(models)
-    raise InputError(f"model {shown(model)} is unknown{nearest(name, models) or f'; allowed: {allowed}'}")
+        other = "it ignores the order of interactions, and this plug-in trains sequential models"
+        raise InputError(f"model {spelled!r} of RecBole is not supported: {_UNSUPPORTED.get(spelled, other)}")
+    hint = nearest(name, models) or f"; allowed: {', '.join(models)}"
+    raise InputError(f"model {shown(model)} is unknown{hint}")
 
 
 @cache
@@ -89,7 +87,6 @@ def defaults_files(model_class: type, folder: Path = PROPERTIES) -> list[Path]:
 
 def keys_of_all_models() -> set[str]:
     """Keys that at least one of the available models reads."""
-    files: set[Path] = set()
-    for kind in available_models().values():
-        files |= {*defaults_files(kind, RECBOLE_PROPERTIES), *defaults_files(kind)}
+    kinds, folders = available_models().values(), (RECBOLE_PROPERTIES, PROPERTIES)
+    files = {file for kind in kinds for folder in folders for file in defaults_files(kind, folder)}
     return {key for file in files for key in read_defaults(file)}

@@ -97,10 +97,7 @@ def mapping_of(keys: Rule, values: Rule, words: str) -> Rule:
 
 def matches(pattern: str, words: str) -> Rule:
     """A text that a regular expression matches as a whole."""
-    return Rule(
-        lambda value: TEXT.allows(value) and re.fullmatch(pattern, value, re.ASCII) is not None,
-        words,
-    )
+    return Rule(lambda value: TEXT.allows(value) and re.fullmatch(pattern, value, re.ASCII) is not None, words)
 
 
 def _is_path(value: Any) -> bool:

@@ -30,6 +30,15 @@ _METRIC = kinds.Rule(
     f"one of {', '.join(RANKING_METRICS)}, or a metric of your own",
 )
 _TOPK = kinds.integer(1, 10_000)
+_DEVICES = kinds.matches(r"[\w/-]{1,99}(,[\w/-]{1,99})*|", "a text such as '0,1'")
+_SIZES = kinds.matches(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", "a text such as '500,100,20'")
+_VALUES = kinds.mapping_of(
+    kinds.FIELD, kinds.either(kinds.INTERVAL, kinds.TOKENS), "{column: '[3,inf)' or a list of tokens}"
+)
+_FULL = kinds.Rule(
+    lambda value: value in ("full", {"valid": "full", "test": "full"}),
+    "full (the candidate sets are chosen with eval_candidates)",
+)
 _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _NO_CACHE = kinds.Rule(
     lambda value: value is None or value is False, "~ or False (nothing is cached: batches are cut from flat arrays)"
@@ -42,10 +51,7 @@ _TABLE: list[tuple[str, kinds.Rule]] = [
     ("data_path", kinds.PATH),
     ("checkpoint_dir", kinds.FOLDER),
     ("use_gpu reproducibility show_progress shuffle enable_amp enable_scaler torch_compile refit", kinds.TRUE_OR_FALSE),
-    (
-        "gpu_id",
-        kinds.either(kinds.integer(0, 1023), kinds.matches(r"[\w/-]{1,99}(,[\w/-]{1,99})*|", "a text such as '0,1'")),
-    ),
+    ("gpu_id", kinds.either(kinds.integer(0, 1023), _DEVICES)),
     ("worker", kinds.integer(0, 256)),
     ("seed negatives_seed", kinds.integer(0, 2**32 - 1)),
     ("state", kinds.or_none(kinds.one_of(_LEVELS, any_case=True))),
@@ -60,14 +66,7 @@ _TABLE: list[tuple[str, kinds.Rule]] = [
     ("HEAD_ENTITY_ID_FIELD TAIL_ENTITY_ID_FIELD RELATION_ID_FIELD ENTITY_ID_FIELD", kinds.FIELD),
     ("load_col unload_col", kinds.or_none(_COLUMNS)),
     ("rm_dup_inter", kinds.or_none(kinds.one_of(["first", "last"]))),
-    (
-        "val_interval",
-        kinds.or_none(
-            kinds.mapping_of(
-                kinds.FIELD, kinds.either(kinds.INTERVAL, kinds.TOKENS), "{column: '[3,inf)' or a list of tokens}"
-            )
-        ),
-    ),
+    ("val_interval", kinds.or_none(_VALUES)),
     ("user_inter_num_interval item_inter_num_interval entity_kg_num_interval", kinds.or_none(kinds.INTERVAL)),
     ("relation_kg_num_interval", kinds.or_none(kinds.INTERVAL)),
     ("filter_inter_by_user_or_item", kinds.TRUE_OR_FALSE),
@@ -105,13 +104,7 @@ _TABLE: list[tuple[str, kinds.Rule]] = [
     ("eval_args.split", kinds.SPLIT),
     ("eval_args.order", kinds.one_of(["TO"])),
     ("eval_args.group_by", kinds.one_of(["user"])),
-    (
-        "eval_args.mode",
-        kinds.Rule(
-            lambda value: value in ("full", {"valid": "full", "test": "full"}),
-            "full (the candidate sets are chosen with eval_candidates)",
-        ),
-    ),
+    ("eval_args.mode", _FULL),
     ("repeatable", kinds.only(True, "a user's history stays among the candidates")),
     ("eval_candidates", kinds.list_of(kinds.either(kinds.one_of(CANDIDATE_SETS), kinds.FILE))),
     ("num_negatives", kinds.integer(1, 10_000)),
@@ -150,10 +143,7 @@ _TABLE: list[tuple[str, kinds.Rule]] = [
     ("partition_merging_mode reranker_merging_mode", kinds.one_of(["replace", "add"])),
     ("context_norm use_proj_bias post_remove_context", kinds.integer(0, 1)),
     ("weight_mode", kinds.one_of(["", "dynamic", "static", "max_logits"])),
-    (
-        "reranker_CAN_NUM",
-        kinds.either(kinds.integer(1), kinds.matches(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", "a text such as '500,100,20'")),
-    ),
+    ("reranker_CAN_NUM", kinds.either(kinds.integer(1), _SIZES)),
 ]
 RULES: dict[str, kinds.Rule] = {key: rule for keys, rule in _TABLE for key in keys.split()}
 
@@ -172,12 +162,10 @@ def check_value(key: str, value: object, default: object) -> None:
     InputError
         Naming key, value and what is allowed.
     """
-    rule = (
-        kinds.only(default, "the model decides it")
-        if key == "transform"
-        else RULES.get(key) or _rule_of_default(default)
-    )
-    if key == "reg_weight" and default is not None:
+    rule = RULES.get(key) or _rule_of_default(default)
+    if key == "transform":
+        rule = kinds.only(default, "the model decides it")
+    elif key == "reg_weight" and default is not None:
         rule = kinds.list_of(kinds.number(0), length=2) if isinstance(default, list) else kinds.number(0)
     if rule is not None and not rule.allows(value):
         raise InputError(f"{key} is {shown(value)}; allowed: {rule.words}")
@@ -211,13 +199,11 @@ def check_combination(values: Mapping[str, Any], topk: Collection[int]) -> None:
     """
     _check_fields(values)
     _check_training(values)
-    entries, valid_candidates, valid_metric = (
-        values[key] for key in ("eval_candidates", "valid_candidates", "valid_metric")
-    )
+    entries, chosen, valid_metric = (values[key] for key in ("eval_candidates", "valid_candidates", "valid_metric"))
     sets = [entry if entry in CANDIDATE_SETS else Path(entry).stem for entry in entries]
     _demand(len(set(sets)) == len(sets), f"eval_candidates is {entries!r}", "sets with different names")
     allowed = f"one of eval_candidates, {', '.join(sets)}"
-    _demand(valid_candidates in sets, f"valid_candidates is {valid_candidates!r}", allowed)
+    _demand(chosen in sets, f"valid_candidates is {chosen!r}", allowed)
     metrics = [metric.lower() for metric in values["metrics"]]
     names = list(dict.fromkeys(metric if metric == "gauc" else f"{metric}@{k}" for metric in metrics for k in topk))
     if valid_metric.lower() not in names:

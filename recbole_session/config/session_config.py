@@ -10,23 +10,9 @@ from typing import Any
 
 import torch
 from recbole.config import Config
-from recbole.utils import InputType
-from recbole.utils.argument_list import (
-    dataset_arguments,
-    evaluation_arguments,
-    general_arguments,
-    training_arguments,
-)
+from recbole.utils import InputType, argument_list
 
-from recbole_session.config.models import (
-    PROPERTIES,
-    RECBOLE_PROPERTIES,
-    available_models,
-    defaults_files,
-    find_model,
-    keys_of_all_models,
-    read_defaults,
-)
+from recbole_session.config import models
 from recbole_session.config.rule_kinds import FIELD
 from recbole_session.config.rules import NESTED_KEYS, check_combination, check_value
 from recbole_session.config.values import check_size, deep_merge, dump_yaml, parse_command_line, plain, read_yaml_file
@@ -39,7 +25,8 @@ _RECBOLE_EXTRA_KEYS = {"encoding", "tail_ratio", "numerical_features", "discreti
 def known_keys(defaults: Mapping[str, Any]) -> set[str]:
     """Keys that a model with these defaults may be given."""
     known = {"model", "dataset", *_RECBOLE_EXTRA_KEYS, *defaults} - {"MODEL_TYPE"}
-    return known | {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
+    known |= {*argument_list.general_arguments, *argument_list.training_arguments}
+    return known | {*argument_list.evaluation_arguments, *argument_list.dataset_arguments}
 
 
 class SessionConfig(Config):
@@ -114,8 +101,9 @@ class SessionConfig(Config):
         model = model if model is not None else self.external_config_dict.get("model")
         dataset = dataset if dataset is not None else self.external_config_dict.get("dataset")
         if model is None:
-            raise InputError(f"no model is named; give --model=NAME, e.g. one of {', '.join(available_models())}")
-        model_class = find_model(model)
+            names = ", ".join(models.available_models())
+            raise InputError(f"no model is named; give --model=NAME, e.g. one of {names}")
+        model_class = models.find_model(model)
         if dataset is None:
             raise InputError("no dataset is named; give --dataset=NAME, e.g. --dataset=ml-100k")
         if not FIELD.allows(dataset) or Path(dataset).name != dataset or dataset == "..":
@@ -125,13 +113,12 @@ class SessionConfig(Config):
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         """Merge RecBole's files of defaults, in its order, and then the plug-in's."""
         del model
-        files = [RECBOLE_PROPERTIES / "overall.yaml", *defaults_files(model_class, RECBOLE_PROPERTIES)]
-        files += [RECBOLE_PROPERTIES / "dataset" / "sample.yaml", PROPERTIES / "overall.yaml"]
-        files += [*defaults_files(model_class), PROPERTIES / "dataset" / f"{dataset}.yaml"]
         self.internal_config_dict = {"MODEL_TYPE": getattr(model_class, "type", None)}
-        for file in files:
-            if file.is_file():
-                self.internal_config_dict = deep_merge(self.internal_config_dict, read_defaults(file))
+        for folder, name in ((models.RECBOLE_PROPERTIES, "sample"), (models.PROPERTIES, dataset)):
+            of_model = models.defaults_files(model_class, folder)
+            for file in (folder / "overall.yaml", *of_model, folder / "dataset" / f"{name}.yaml"):
+                if file.is_file():
+                    self.internal_config_dict = deep_merge(self.internal_config_dict, models.read_defaults(file))
         # Models that learn without negatives draw none; RecBole leaves it to the user to say so.
         loss_type = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
         if getattr(model_class, "input_type", None) != InputType.PAIRWISE and loss_type != "BPR":
@@ -158,7 +145,7 @@ class SessionConfig(Config):
         known = known_keys(defaults)
         for key, value in given.items():
             if key not in known:
-                known_elsewhere = keys_of_all_models()
+                known_elsewhere = models.keys_of_all_models()
                 if not isinstance(key, str) or key not in known_elsewhere:
                     raise InputError(f"key {shown(key)} is unknown{nearest(key, known | known_elsewhere)}")
                 # One file may serve several models.
