@@ -72,30 +72,21 @@ class SessionConfig(Config):
         config_dict: Mapping[str, Any] | None = None,
         command_line: Sequence[str] = (),
     ) -> None:
-        self._command_line = parse_command_line(command_line)
         self.unused_keys: list[str] = []
-        config_files = self._command_line.pop("config_files", "")
-        if not isinstance(config_files, str):
+        last = parse_command_line(command_line)
+        more_files = last.pop("config_files", "")
+        if not isinstance(more_files, str):
             raise InputError("--config_files must be paths separated by blanks")
-        config_files = [*(config_file_list or ()), *config_files.split()]
-        super().__init__(model, dataset, config_files, config_dict)
-
-    def _load_config_files(self, file_list: Sequence[str | Path] | None) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for path in file_list or ():
-            values = deep_merge(values, read_yaml_file(path))
-        return values
-
-    def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
+        self._given: dict[str, Any] = {}
+        for path in (*(config_file_list or ()), *more_files.split()):
+            self._given = deep_merge(self._given, read_yaml_file(path))
         check_size(config_dict, "config_dict")
-        return plain(config_dict or {})
+        self._given = deep_merge(deep_merge(self._given, plain(config_dict or {})), last)
+        super().__init__(model, dataset)
 
     def _load_cmd_line(self) -> dict[str, Any]:
-        return self._command_line
-
-    def _merge_external_config_dict(self) -> None:
-        values = deep_merge(self.file_config_dict, self.variable_config_dict)
-        self.external_config_dict = deep_merge(values, self.cmd_config_dict)
+        """Return all that the user gave: RecBole would read ``sys.argv``, and merge no nested keys."""
+        return self._given
 
     def _get_model_and_dataset(self, model: str | type | None, dataset: str | None) -> tuple[str, type, str]:
         model = model if model is not None else self.external_config_dict.get("model")

@@ -138,12 +138,10 @@ class Columns:
     encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
-        if self.time_unit not in TIME_UNITS:
-            raise InputError(f"--time_unit is {self.time_unit!r}, but must be one of {', '.join(TIME_UNITS)}.")
-        if self.format not in (None, *FORMATS):
-            raise InputError(f"--format is {self.format!r}, but must be one of {', '.join(FORMATS)}.")
-        if self.encoding not in ENCODINGS:
-            raise InputError(f"--encoding is {self.encoding!r}, but must be one of {', '.join(ENCODINGS)}.")
+        for name, allowed in (("time_unit", TIME_UNITS), ("format", FORMATS), ("encoding", ENCODINGS)):
+            value = getattr(self, name)
+            if value not in allowed and (name, value) != ("format", None):
+                raise InputError(f"--{name} is {value!r}, but must be one of {', '.join(allowed)}.")
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
             raise InputError(f"--delimiter is {self.delimiter!r}, but must be one character, like ',' or a tab.")
 

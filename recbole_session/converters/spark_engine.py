@@ -227,10 +227,14 @@ def _session() -> Iterator[Any]:
         If Spark gives up.
     """
     running = SparkSession.getActiveSession()
-    spark = running or _new_session()
+    builder = SparkSession.builder.appName("recbole-session convert").config("spark.ui.showConsoleProgress", "false")
+    spark: Any = running or builder.getOrCreate()
     context = spark.sparkContext
-    if str(context.master).startswith("local") and "PYSPARK_PYTHON" not in os.environ:
-        context.pythonExec = sys.executable  # which has what the executors import
+    if context.master.startswith("local"):
+        if running is None:  # 200 partitions, the default, are 200 tiny tasks
+            spark.conf.set("spark.sql.shuffle.partitions", 2 * context.defaultParallelism)
+        if "PYSPARK_PYTHON" not in os.environ:
+            context.pythonExec = sys.executable  # which has what the executors import
     try:
         yield spark
     except (PySparkException, Py4JError) as error:
@@ -239,11 +243,3 @@ def _session() -> Iterator[Any]:
     finally:
         if running is None:
             spark.stop()
-
-
-def _new_session() -> Any:
-    builder = SparkSession.builder.appName("recbole-session convert")
-    spark = builder.config("spark.ui.showConsoleProgress", "false").getOrCreate()
-    if str(spark.sparkContext.master).startswith("local"):  # where 200 partitions, the default, are 200 tiny tasks
-        spark.conf.set("spark.sql.shuffle.partitions", 2 * spark.sparkContext.defaultParallelism)
-    return spark

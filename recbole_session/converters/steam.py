@@ -19,15 +19,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from recbole_session.converters.columns import escape_token, id_fault
+from recbole_session.converters.columns import escape_token, id_fault, seconds_of
 from recbole_session.converters.engine import Reader
 from recbole_session.converters.lines import MAX_LINE_BYTES, BadLine, LineCheck, shown, sql_path, time_fault
-from recbole_session.converters.preprocessing import DAY
 from recbole_session.converters.sources import GuardedStream, Source, check_start, open_source
 from recbole_session.errors import InputError
 
@@ -62,9 +60,11 @@ def _line_pattern(quotes: bytes, colon: bytes, comma: bytes, space: bytes) -> re
 # What Python's repr writes, and what its reader also takes: either quote, blanks anywhere.
 PLAIN_LINE = _line_pattern(b"'", b": ", b", ", b"")
 LINE = _line_pattern(b"'\"", rb" *+: *+", b",", b" *+")
-_ESCAPE = re.compile(r"\\(?:[0-7]{1,3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[^}]*\}|.)")
+# The escapes that Python knows, and the beginnings of broken ones; it leaves any other as it is.
+_ESCAPE = re.compile(
+    r"""\\(?:[0-7]{1,3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[^}]*\}|[abfnrtvxuUN\\'"])"""
+)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_UNIX_EPOCH = date(1970, 1, 1).toordinal()
 
 
 class SteamReader(Reader):
@@ -196,14 +196,8 @@ def decode_string(literal: bytes) -> str:
 
 
 def _unescape(match: re.Match[str]) -> str:
-    escape = match[0]
-    kind = escape[1]
-    if kind in "xuUN" and len(escape) == 2:
-        raise ValueError("holds a broken escape")
-    if kind not in "01234567xuUNabfnrtv\\'\"":
-        return escape  # Python leaves an unknown escape as it is
     try:
-        return escape.encode("ascii").decode("unicode_escape")
+        return match[0].encode("ascii").decode("unicode_escape")
     except ValueError:
         raise ValueError("holds a broken escape") from None
 
@@ -222,14 +216,11 @@ def _read_day(literal: bytes) -> str:
     text = decode_string(literal)
     if not _DATE.fullmatch(text):
         raise ValueError("is not a date like 2017-12-31")
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise ValueError("is no day of the calendar") from None
-    seconds = (day.toordinal() - _UNIX_EPOCH) * DAY
+    if (seconds := seconds_of(text, "iso")) is None:
+        raise ValueError("is no day of the calendar")
     if fault := time_fault(seconds):
         raise ValueError(fault)
-    return str(seconds)
+    return str(int(seconds))
 
 
 _READ = (_read_id, _read_id, _read_day)

@@ -69,16 +69,13 @@ def read_columns(
 
 def frame_of(arrays: Arrays, tokens: Tokens) -> pd.DataFrame:
     """Table of the columns that `parse_columns` returns; a column of codes without ``tokens`` names only numbers."""
-    columns = {
-        name: array if array.dtype == np.float64 else _categories(array, tokens.get(name))
-        for name, array in arrays.items()
-    }
+    columns: dict[str, Any] = dict(arrays)
+    for name, codes in arrays.items():
+        if codes.dtype != np.float64:
+            known = tokens.get(name)
+            names = pd.RangeIndex(codes.max(initial=-1) + 1) if known is None else pd.Index(known, dtype=object)
+            columns[name] = pd.Categorical.from_codes(codes, categories=names, validate=False)
     return pd.DataFrame(columns, copy=False)
-
-
-def _categories(codes: NDArray[Any], tokens: list[str] | None) -> pd.Categorical:
-    names = pd.RangeIndex(int(codes.max(initial=-1)) + 1) if tokens is None else pd.Index(tokens, dtype=object)
-    return pd.Categorical.from_codes(codes, categories=names, validate=False)
 
 
 def parse_columns(
