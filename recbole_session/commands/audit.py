@@ -1,7 +1,5 @@
 """``recbole-session audit``: how much a trained model relies on knowing when the next interaction happens."""
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Mapping

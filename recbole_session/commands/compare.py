@@ -1,7 +1,5 @@
 """``recbole-session compare``: the paper's tables and figures, or a comparison of one's own, over several seeds."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 from dataclasses import replace
@@ -59,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{prepared.folder}: {', '.join(sorted(path.name for path in written))}")
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
+def _plan(arguments: argparse.Namespace) -> "Plan":
     """Read the preset or the file, with the seeds, baseline and name of the command line."""
     from recbole_session.compare.plan import check_baseline, parse_seeds, presets, read_plan, read_preset
     from recbole_session.config.values import parse_yaml

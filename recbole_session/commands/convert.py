@@ -1,7 +1,5 @@
 """``recbole-session convert``: flags in, a summary or one sentence out."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from dataclasses import fields

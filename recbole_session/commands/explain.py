@@ -1,7 +1,5 @@
 """``recbole-session explain``: a picture and a table for one user of the run's dataset."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

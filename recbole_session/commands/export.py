@@ -1,7 +1,5 @@
 """``recbole-session export``: a trained model as an ONNX file that serves without torch and RecBole."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

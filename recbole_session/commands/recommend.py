@@ -1,7 +1,5 @@
 """``recbole-session recommend``: a file of answers for a file of histories, or for everyone in the dataset."""
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -93,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def find_requests(arguments: argparse.Namespace) -> tuple[Iterator[Request], int | None]:
+def find_requests(arguments: argparse.Namespace) -> tuple["Iterator[Request]", int | None]:
     """Return the histories that the flags ask for, and how many they are, if that is known."""
     from recbole_session.inference.histories import to_second
     from recbole_session.inference.questions import dataset_requests, positions, read_requests
@@ -126,7 +124,7 @@ def read_among(path: Path) -> list[str]:
     return items
 
 
-def in_batches(requests: Iterable[Request], size: int) -> Iterator[list[Request]]:
+def in_batches(requests: "Iterable[Request]", size: int) -> "Iterator[list[Request]]":
     """Cut a stream into lists of ``size``."""
     stream = iter(requests)
     while batch := list(islice(stream, size)):

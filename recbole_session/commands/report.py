@@ -1,7 +1,5 @@
 """``recbole-session report``: tables and report of runs that are finished; nothing is trained."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``recbole-session stats``: Table 1 of a dataset, next to the paper's column."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

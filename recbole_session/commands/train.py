@@ -1,7 +1,5 @@
 """``recbole-session train``: train and evaluate one model; the program of ``run_recbole_session.py``."""
 
-from __future__ import annotations
-
 import argparse
 
 from recbole_session.errors import InputError

@@ -1,7 +1,5 @@
 """``recbole-session tune``: search the hyper-parameters of a model on validation."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 from collections.abc import Mapping
@@ -70,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     _write(study, search, folder, config_files, keys)
 
 
-def _search(arguments: argparse.Namespace, config_files: list[str], keys: Mapping[str, Any]) -> Search:
+def _search(arguments: argparse.Namespace, config_files: list[str], keys: Mapping[str, Any]) -> "Search":
     """Read and check all that the search is made of."""
     from recbole_session.compare.resolving import check_names
     from recbole_session.config.session_config import SessionConfig
@@ -93,7 +91,9 @@ def _search(arguments: argparse.Namespace, config_files: list[str], keys: Mappin
     return Search(arguments.dataset, {**shared, "model": config["model"]}, config, space, arguments.sampler)
 
 
-def _write(study: optuna.Study, search: Search, folder: Path, config_files: list[str], keys: Mapping[str, Any]) -> None:
+def _write(
+    study: "optuna.Study", search: "Search", folder: Path, config_files: list[str], keys: Mapping[str, Any]
+) -> None:
     from recbole_session.tune.output import draw_importances, importances, write_best, write_trials
 
     written = [write_trials(study, search, folder), write_best(study, search, folder, config_files, keys)]

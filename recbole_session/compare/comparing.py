@@ -1,7 +1,5 @@
 """Carry out a plan: reuse finished runs, make the others, and read all of them back."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

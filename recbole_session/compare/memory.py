@@ -1,7 +1,5 @@
 """How many runs fit into memory at once, from what a run is measured to take."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping, Sequence

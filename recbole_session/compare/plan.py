@@ -1,7 +1,5 @@
 """Which runs a comparison is made of: presets and YAML files, read and checked before anything is trained."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

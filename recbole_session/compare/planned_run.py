@@ -1,7 +1,5 @@
 """One run of a comparison: made in a process of its own, watched from the one that started it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

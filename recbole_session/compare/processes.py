@@ -1,7 +1,5 @@
 """Calls in processes of their own: one that crashes fails alone, and none outlives this process."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """From a plan to configurations: every row is resolved and checked before anything is trained or written."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

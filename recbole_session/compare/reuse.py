@@ -1,7 +1,5 @@
 """Runs that exist already: finished ones to reuse, unfinished ones to resume."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping

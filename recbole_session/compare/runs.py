@@ -1,7 +1,5 @@
 """What a comparison is made of: finished runs, read back from their folders."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a terminal shows of a comparison: per row, what is done, what its workers do, and the time it still takes."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from statistics import mean

@@ -1,7 +1,5 @@
 """What `recommend` answers: which items are best, the plain data that comes back, and the files that it goes to."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence

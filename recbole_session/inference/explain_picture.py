@@ -1,7 +1,5 @@
 """An `Explanation` as a picture: the timeline with its sessions and the attention, and the answers below."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

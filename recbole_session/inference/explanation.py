@@ -1,7 +1,5 @@
 """Why a model recommends what it does to one user: what each feature changes, and where it looks; also as a table."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The scoring function of a trained model as an ONNX file, with what a server needs to know beside it."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Raw histories, ids and times as a user has them, turned into the arrays that the datasets are made of."""
 
-from __future__ import annotations
-
 import math
 import numbers
 from collections.abc import Mapping, Sequence

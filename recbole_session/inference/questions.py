@@ -1,7 +1,5 @@
 """Where the histories of ``recbole-session recommend`` come from; one after the other, never all at once."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Iterator

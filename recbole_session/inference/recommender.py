@@ -1,7 +1,5 @@
 """`Recommender`: raw histories in, raw recommendations out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack, overload

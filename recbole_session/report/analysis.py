@@ -1,7 +1,5 @@
 """Everything a report says about a comparison, computed once and then written in several forms."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property

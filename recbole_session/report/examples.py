@@ -1,7 +1,5 @@
 """A few test targets that show where two models differ, with the names of their items."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Run folders as a comparison: which of them are one row, and what the rows are called."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """How numbers and names are written for reading, and the headings of the report's columns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """``report.html``: one file without network, to explore results in: the page's script draws what its pickers choose."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

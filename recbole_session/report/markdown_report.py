@@ -1,7 +1,5 @@
 """``report.md``: the results of a comparison in the form of the RecBole family's ``results/<dataset>.md``."""
 
-from __future__ import annotations
-
 import re
 
 import pandas as pd

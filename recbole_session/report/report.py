@@ -1,7 +1,5 @@
 """`write_report`: everything that is known of a comparison, as files in one folder."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What the report says in sentences: the findings, and the legend under the metrics table."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

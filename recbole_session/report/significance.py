@@ -5,8 +5,6 @@ user counts once. The results hold for these trained models; `training_noise` te
 docs/statistics.md explains more.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

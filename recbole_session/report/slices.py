@@ -1,7 +1,5 @@
 """Test targets that have something in common, so that a report can show where a gain comes from."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The tables of the report as Markdown, LaTeX and CSV. Every name is escaped here, as it is written."""
 
-from __future__ import annotations
-
 import html
 import re
 import statistics

@@ -28,8 +28,6 @@ place                        1 for the best row of the column, 2 for the second 
 What does not apply is missing. Tests are made for all targets, as tested. The sample is always the users.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any

@@ -5,8 +5,6 @@ population. A test that takes the users alone as its sample compares the two mod
 are enough users. A test of the methods has a second sample, the seeds, and must count its error too.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

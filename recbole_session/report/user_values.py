@@ -1,11 +1,10 @@
 """Per-user values of every row of a comparison, from the ranks of its runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -53,10 +52,10 @@ class UserValues:
         users = np.array(self.users, dtype=object)
         return np.flatnonzero(np.append(True, users[1:] != users[:-1]))
 
-    def subset(self, members: NDArray[np.bool_]) -> UserValues:
+    def subset(self, members: NDArray[np.bool_]) -> Self:
         """Return the values of some targets."""
         users, items = (tuple(np.array(ids, dtype=object)[members]) for ids in (self.users, self.items))
-        return UserValues(users, items, self.columns, {row: each[:, members] for row, each in self.by_row.items()})
+        return type(self)(users, items, self.columns, {row: each[:, members] for row, each in self.by_row.items()})
 
     def per_user(self, row: str) -> Floats:
         """A row's values by user, float64 ``[S, U, C]``, scaled so that their mean over users is that over targets."""

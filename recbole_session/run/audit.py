@@ -10,8 +10,6 @@ The last two are functions of the history alone. A context is written into the r
 RecBole's transforms then follow from these rows as in every other evaluation.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -5,8 +5,6 @@ data is read, again before the model is built, and again before training starts:
 the others.
 """
 
-from __future__ import annotations
-
 import traceback
 from dataclasses import dataclass
 from functools import cached_property

@@ -4,8 +4,6 @@ A run folder holds two. ``best.pth`` has the weights of the best epoch. ``last.p
 depends on, the best weights included, so that this one file is enough to resume.
 """
 
-from __future__ import annotations
-
 import hashlib
 import pickle
 import random

@@ -1,7 +1,5 @@
 """Run folders: one per run, found again to be resumed, used by one process at a time."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

@@ -1,7 +1,5 @@
 """Load a trained model from its run folder, without the dataset."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where the numbers of a run go while it trains: TensorBoard, and on request Weights & Biases and MLflow."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

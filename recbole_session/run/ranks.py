@@ -1,7 +1,5 @@
 """Ranks of a split: their file, and the metrics that follow from them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

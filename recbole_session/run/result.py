@@ -1,7 +1,5 @@
 """`result.json`, the table that is printed from it, and `context.json`."""
 
-from __future__ import annotations
-
 import json
 import platform
 from importlib.metadata import version

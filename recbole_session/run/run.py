@@ -1,7 +1,5 @@
 """`Run`: a run folder, read on demand; everything that opens a run opens it here."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from pathlib import Path
 from typing import Any

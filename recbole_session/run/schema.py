@@ -1,7 +1,5 @@
 """Checks of the files of a run folder, made where they are read: a run folder may come from anyone."""
 
-from __future__ import annotations
-
 import json
 import reprlib
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ Every process walks through the same batches in the same order and computes the 
 losses are weighted so that their mean is the loss of the whole batch.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """`SessionTrainer`: RecBole's Trainer, with the evaluation, the checkpoints and the processes of this plug-in."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

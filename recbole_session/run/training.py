@@ -1,7 +1,5 @@
 """`run_session`: one run from keys to results."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import sys

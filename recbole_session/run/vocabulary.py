@@ -7,8 +7,6 @@ With it, a trained model answers without its dataset. The file is JSON::
 The first entry of a list has the internal id 1; 0 is padding. ``titles`` is there if the dataset names items.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What a search leaves behind: the best configuration, the table of trials, and the importance of the keys."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 A space is what its file says: by key, a list of choices, or a mapping with ``low``, ``high`` and perhaps ``log``.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

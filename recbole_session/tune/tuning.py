@@ -1,7 +1,5 @@
 """A search with Optuna, on validation alone; in a database, so that it resumes and several processes share it."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys

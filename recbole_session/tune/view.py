@@ -1,7 +1,5 @@
 """What there is to see of a search: its trials in words, counted, and the best of them."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from statistics import mean
 
