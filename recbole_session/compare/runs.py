@@ -45,6 +45,11 @@ class Comparison:
     sweep_key: str | None = None
     sweep_values: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the runs, each once."""
+        return sorted({run.seed for run in self.runs})
+
     def runs_of(self, name: str) -> list[Run]:
         """Runs of one row, by seed."""
         return sorted((run for run in self.runs if run.name == name), key=lambda run: run.seed)

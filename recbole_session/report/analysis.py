@@ -1,8 +1,7 @@
 """Everything a report says about a comparison, computed once and then written in several forms."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from recbole_session.config.values import plain
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.errors import InputError
 from recbole_session.report.examples import find_examples
-from recbole_session.report.sentences import failures, legend, summary
+from recbole_session.report.sentences import describe_candidates, failures, legend, summary
 from recbole_session.report.slices import dataset_table, user_facts
+from recbole_session.report.tables import in_column, metrics_columns
 from recbole_session.report.tidy import empty_table, tidy_table
 from recbole_session.report.user_values import Column, UserValues, read_user_values
 from recbole_session.run.folder import CONFIG_FILE
@@ -25,98 +25,34 @@ _LEFT_OUT = {"seed", "checkpoint_dir", "data_path"}
 
 @dataclass(frozen=True)
 class Analysis:
-    """A comparison and what was found.
-
-    Attributes
-    ----------
-    settings : Mapping
-        Of the comparison, as its author gave them.
-    table : DataFrame
-        The tidy table, see `tidy`.
-    n_users : int
-        Test users.
-    dataset : list of (str, str)
-        Lines of the table of the dataset; empty where it cannot be loaded.
-    no_slices : str
-        Why there are no slices; else empty.
-    common, differing : dict
-        Keys that all rows share, and by row the others.
-    examples : DataFrame
-        See `examples.find_examples`, of the row `compared` with the baseline; empty where the dataset cannot be loaded.
-    """
+    """A comparison and what was found."""
 
     comparison: Comparison
-    settings: Mapping[str, Any]
-    table: pd.DataFrame
-    n_users: int
-    dataset: list[tuple[str, str]]
-    no_slices: str
-    common: dict[str, Any]
-    differing: dict[str, dict[str, Any]]
-    examples: pd.DataFrame
-
-    @cached_property
-    def whole(self) -> pd.DataFrame:
-        """Lines of all targets, as tested."""
-        return self.table[(self.table["slice"] == "") & (self.table["context"] == "")]
-
-    @cached_property
-    def slices(self) -> pd.DataFrame:
-        """Lines of the slices."""
-        return self.table[self.table["slice"] != ""]
-
-    @cached_property
-    def contexts(self) -> pd.DataFrame:
-        """Lines of the audit of the context."""
-        return self.table[self.table["context"] != ""]
-
-    @property
-    def principal(self) -> Column | None:
-        """The column to look at more closely: the last metric among all items, else the last of all.
-
-        Metrics among all items come first because those among sampled ones can order models differently (Krichene
-        & Rendle, "On Sampled Metrics for Item Recommendation", KDD 2020).
-        """
-        cells = self.whole[self.whole["ci_low"].notna()]
-        columns = list(zip(cells["candidates"], cells["metric"], strict=True))
-        return next(iter([c for c in columns if c[0] == "all"][-1:] or columns[-1:]), None)
-
-    @property
-    def compared(self) -> str | None:
-        """The best row by the principal column beside the baseline."""
-        column = self.principal
-        lines = self.whole[self.whole["row"] != self.comparison.baseline]
-        if column is None or not self.comparison.runs_of(self.comparison.baseline) or not len(lines):
-            return None
-        lines = lines[(lines["candidates"] == column[0]) & (lines["metric"] == column[1])]
-        return str(lines.loc[lines["mean"].idxmax(), "row"])
-
-    @property
-    def failures(self) -> list[tuple[str, str]]:
-        """See `sentences.failures`."""
-        return failures(self.comparison)
-
-    @property
-    def legend(self) -> list[str]:
-        """See `sentences.legend`."""
-        return legend(self.comparison, self.whole)
-
-    @property
-    def summary(self) -> list[str]:
-        """See `sentences.summary`."""
-        return summary(self.comparison, self.whole, self.principal, self.n_users)
+    settings: Mapping[str, Any]  # of the comparison, as its author gave them
+    table: pd.DataFrame  # the tidy table, see `tidy`; these are parts of it:
+    whole: pd.DataFrame  # lines of all targets, as tested
+    slices: pd.DataFrame
+    contexts: pd.DataFrame  # lines of the audit of the context
+    columns: list[Column]  # of the metrics table
+    candidates: dict[str, str]  # the candidate sets of these columns, and what they are
+    principal: Column | None  # the column to look at more closely
+    compared: str | None  # the best row by the principal column beside the baseline
+    n_users: int  # test users
+    dataset: list[tuple[str, str]]  # lines of the table of the dataset; empty where it cannot be loaded
+    no_slices: str  # why there are no slices; else empty
+    common: dict[str, Any]  # keys that all rows share
+    differing: dict[str, dict[str, Any]]  # the other keys, by row
+    examples: pd.DataFrame  # of `compared`, see `examples.find_examples`; empty where the dataset cannot be loaded
+    failures: list[tuple[str, str]]  # see the functions in `sentences`, here and below
+    legend: list[str]
+    summary: list[str]
 
 
 def analyse(comparison: Comparison, settings: Mapping[str, Any], data_path: Path | None = None) -> Analysis:
     """Compute everything.
 
-    Parameters
-    ----------
-    comparison : Comparison
-    settings : Mapping
-        Shown in the report as they are.
-    data_path : Path, optional
-        Folder of the dataset's folder, where it is not the one that the runs name.
+    ``settings`` are shown in the report as they are. ``data_path`` is the folder of the dataset's folder, where it is
+    not the one that the runs name.
 
     Raises
     ------
@@ -125,22 +61,37 @@ def analyse(comparison: Comparison, settings: Mapping[str, Any], data_path: Path
         not an error: the report says so and leaves out the slices.
     """
     values = read_user_values(comparison) if comparison.runs else None
+    n_users = len(values.weights) if values else 0
     dataset, facts, no_slices = _load_dataset(comparison, values, data_path)
-    common, differing = _split_settings(_row_settings(comparison))
-    analysis = Analysis(
+    table = tidy_table(comparison, values, facts) if values else empty_table()
+    whole = table[(table["slice"] == "") & (table["context"] == "")]
+    columns, principal = metrics_columns(whole), _principal_column(whole)
+    compared = _best_rival(comparison, whole, principal)
+    common, differing = _row_settings(comparison)
+    examples = pd.DataFrame()
+    if dataset is not None and principal is not None and compared is not None:
+        examples = find_examples(comparison, dataset, compared, principal)
+    return Analysis(
         comparison=comparison,
         settings=settings,
-        table=tidy_table(comparison, values, facts) if values else empty_table(),
-        n_users=len(values.weights) if values else 0,
+        table=table,
+        whole=whole,
+        slices=table[table["slice"] != ""],
+        contexts=table[table["context"] != ""],
+        columns=columns,
+        candidates={name: describe_candidates(name, common.get("num_negatives", "?")) for name, _ in columns},
+        principal=principal,
+        compared=compared,
+        n_users=n_users,
         dataset=[] if dataset is None else dataset_table(dataset),  # the length of a SessionDataset says nothing
         no_slices=no_slices,
         common=common,
         differing=differing,
-        examples=pd.DataFrame(),
+        examples=examples,
+        failures=failures(comparison),
+        legend=legend(comparison, whole),
+        summary=summary(comparison, whole, principal, n_users),
     )
-    if dataset is None or analysis.principal is None or analysis.compared is None:
-        return analysis
-    return replace(analysis, examples=find_examples(comparison, dataset, analysis.compared, analysis.principal))
 
 
 def _load_dataset(
@@ -161,27 +112,38 @@ def _load_dataset(
     return dataset, facts, ""
 
 
-def _row_settings(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """Keys of every row that has a result, as far as they can matter to others; empty where ``config.yaml`` is gone."""
-    settings = {}
-    for name in comparison.names:
-        for run in comparison.runs_of(name)[:1]:
-            values = run.config if (run.folder / CONFIG_FILE).is_file() else {}
-            settings[name] = {key: value for key, value in values.items() if key not in _LEFT_OUT}
-    return settings
+def _principal_column(whole: pd.DataFrame) -> Column | None:
+    """Return the last metric among all items, else the last of all.
+
+    Metrics among all items come first because those among sampled ones can order models differently (Krichene
+    & Rendle, "On Sampled Metrics for Item Recommendation", KDD 2020).
+    """
+    columns = metrics_columns(whole[whole["ci_low"].notna()])
+    return max(reversed(columns), key=lambda column: column[0] == "all", default=None)
 
 
-def _split_settings(rows: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Keys with the same value in every row, and by row the others."""
-    known = [values for values in rows.values() if values]
-    if not known:
-        return {}, {}
-    common = {
-        key: value for key, value in known[0].items() if all(key in other and other[key] == value for other in known)
+def _best_rival(comparison: Comparison, whole: pd.DataFrame, principal: Column | None) -> str | None:
+    if principal is None or not comparison.runs_of(comparison.baseline):
+        return None
+    lines = in_column(whole[whole["row"] != comparison.baseline], principal)
+    return str(lines.loc[lines["mean"].idxmax(), "row"]) if len(lines) else None
+
+
+def _row_settings(comparison: Comparison) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Keys with the same value in every row, and by row the others, as far as they can matter to others.
+
+    Rows without a result do not count, nor do those whose ``config.yaml`` is gone.
+    """
+    firsts = [run for name in comparison.names for run in comparison.runs_of(name)[:1]]
+    rows = {
+        run.name: {key: value for key, value in run.config.items() if key not in _LEFT_OUT}
+        for run in firsts
+        if (run.folder / CONFIG_FILE).is_file()
     }
-    others = {
+    first, *others = rows.values() or [{}]
+    common = {key: value for key, value in first.items() if all(other.get(key, ...) == value for other in others)}
+    differing = {
         name: {key: value for key, value in sorted(values.items()) if key not in common}
         for name, values in rows.items()
-        if values
     }
-    return plain(common), plain(others)
+    return plain(common), plain(differing)

@@ -33,7 +33,7 @@ def group_runs(folders: Sequence[Path], baseline: str | None = None) -> Comparis
     for folder in dict.fromkeys(path.resolve() for path in folders):
         run = Run(folder)
         keys = run.result and run.config
-        same = [runs for others, runs in groups if _is_one_row(keys, others)]
+        same = [runs for others, runs in groups if not _telling_keys(keys, others)]
         if same:
             same[0].append(run)
         else:
@@ -48,28 +48,23 @@ def group_runs(folders: Sequence[Path], baseline: str | None = None) -> Comparis
     return Comparison("runs", runs[0].result["dataset"], tuple(names), chosen, tuple(runs))
 
 
-def _is_one_row(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    return ours.keys() == theirs.keys() and differing_keys(ours, theirs) in ([], ["seed"])
-
-
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the rows; none is given twice."""
-    plain = [_plain_name(keys) for keys in rows]
+    plain = [
+        str(keys["model"]) + ("" if (features := keys.get("session_features")) is None else f" {one_line(features)}")
+        for keys in rows
+    ]
     names = []
-    for place, (name, keys) in enumerate(zip(plain, rows, strict=True)):
-        namesakes = [other for at, other in enumerate(rows) if plain[at] == name and at != place]
-        telling = sorted({key for other in namesakes for key in _telling_keys(keys, other)} - {"seed"})
+    for name, keys in zip(plain, rows, strict=True):
+        namesakes = [other for other, theirs in zip(rows, plain, strict=True) if theirs == name]
+        telling = sorted({key for other in namesakes for key in _telling_keys(keys, other)})
         names.append(name + "".join(f", {key}={one_line(keys.get(key))}" for key in telling))
     return names
 
 
 def _telling_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> set[str]:
-    return set(differing_keys(ours, theirs)) | (ours.keys() ^ theirs.keys())
-
-
-def _plain_name(keys: Mapping[str, Any]) -> str:
-    features = keys.get("session_features")
-    return str(keys["model"]) if features is None else f"{keys['model']} {one_line(features)}"
+    """Keys but the seed that tell a row from another; none between a row and itself."""
+    return (set(differing_keys(ours, theirs)) | (ours.keys() ^ theirs.keys())) - {"seed"}
 
 
 def _check_runs(runs: Sequence[Run]) -> None:

@@ -1,6 +1,7 @@
 """``report.html``: one file without network, to explore results in: the page's script draws what its pickers choose."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,33 +12,19 @@ import yaml
 from markupsafe import Markup
 
 from recbole_session.compare.runs import Comparison
+from recbole_session.report import headings
 from recbole_session.report.analysis import Analysis
-from recbole_session.report.headings import (
-    BETTER,
-    CONTEXT,
-    COSTS,
-    DIFFERENCES,
-    LIMITED,
-    MISSING,
-    VALUES,
-    WORSE,
-    column_title,
-    how_many,
-    metric_title,
-    one_line,
-    written,
-)
-from recbole_session.report.sentences import describe_candidates, describe_split
+from recbole_session.report.sentences import describe_split
 from recbole_session.report.significance import N_RESAMPLES
 from recbole_session.report.slices import FACTS
-from recbole_session.report.tables import metrics_columns
+from recbole_session.report.tables import n_parameters
 from recbole_session.report.tidy import ALPHA
 from recbole_session.run.folder import CONTEXTS
 
 _TAG = "Vaild_score"  # spelled so in RecBole's trainer
 _HERE = Path(__file__).parent
-_MARKS = {"better": BETTER, "worse": WORSE, "": ""}
-_NUMBERS = [*VALUES, "ci_high", *DIFFERENCES, "difference_ci_high", "kept"]
+_MARKS = {"better": headings.BETTER, "worse": headings.WORSE, "": ""}
+_HEADINGS = {"value": headings.VALUES, "difference": headings.DIFFERENCES, "context": headings.CONTEXT}
 
 
 def html_report(analysis: Analysis, costs: pd.DataFrame, folder: Path) -> str:
@@ -47,38 +34,24 @@ def html_report(analysis: Analysis, costs: pd.DataFrame, folder: Path) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {}  # jinja sorts keys, whose order is that of the headings
     template = environment.from_string((_HERE / "report.html.jinja").read_text(encoding="utf-8"))
-    comparison, columns = analysis.comparison, metrics_columns(analysis.whole)
-    candidates = list(dict.fromkeys(name for name, _ in columns))
+    comparison = analysis.comparison
     return template.render(
         analysis=analysis,
         comparison=comparison,
-        seeds=sorted({run.seed for run in comparison.runs}),
-        candidates=[
-            (name, describe_candidates(name, analysis.common.get("num_negatives", "?"))) for name in candidates
-        ],
         split=describe_split(analysis.common),
-        columns=columns,
-        spans=[(name, [column[0] for column in columns].count(name)) for name in candidates],
+        spans=Counter(name for name, _ in analysis.columns),
         cells={(line["row"], line["candidates"], line["metric"]): line for line in analysis.whole.to_dict("records")},
-        parameters={
-            name: runs[0].result["num_parameters"] for name in comparison.names if (runs := comparison.runs_of(name))
-        },
+        parameters=n_parameters(comparison),
         isna=pd.isna,
         marks=_MARKS,
-        limited=LIMITED,
-        missing=MISSING,
-        metric_title=metric_title,
-        costs_headings=COSTS,
-        costs=list(zip(costs.to_dict("records"), written(costs, COSTS).to_dict("records"), strict=True)),
-        links={
-            name: [(run.seed, _link(run.folder, folder)) for run in comparison.runs_of(name)]
-            for name in comparison.names
-        },
+        limited=headings.LIMITED,
+        missing=headings.MISSING,
+        metric_title=headings.metric_title,
+        one_line=headings.one_line,
+        costs_headings=headings.COSTS,
+        costs=zip(costs.to_dict("records"), headings.written(costs, headings.COSTS).to_dict("records"), strict=True),
+        link=lambda run: quote(Path(os.path.relpath(run.folder, folder)).as_posix()) + "/",
         common=_yaml(analysis.common),
-        differing={
-            name: [(key, one_line(value)) for key, value in values.items()]
-            for name, values in analysis.differing.items()
-        },
         settings=_yaml(dict(analysis.settings)),
         environments=_environments(comparison),
         alpha=ALPHA,
@@ -97,17 +70,16 @@ def _data(analysis: Analysis) -> dict[str, Any]:
         for run in comparison.runs_of(name)
         if (points := validation_curve(run.folder))
     ]
-    headings = {name: {key: heading.title for key, heading in table.items()} for name, table in _HEADINGS.items()}
     return {
         "baseline": comparison.baseline,
-        "rows": list(comparison.names),
+        "rows": comparison.names,
         "principal": analysis.principal,
         "columns": [
-            (*column, column_title(*column), metric_title(column[1])) for column in metrics_columns(analysis.whole)
+            (*column, headings.column_title(*column), headings.metric_title(column[1])) for column in analysis.columns
         ],
         "facts": FACTS,
         "contexts": CONTEXTS,
-        "headings": headings,
+        "headings": {name: {key: heading.title for key, heading in table.items()} for name, table in _HEADINGS.items()},
         "lines": _lines(analysis.table),
         "sweep": {"key": comparison.sweep_key, "values": dict(comparison.sweep_values)},
         "curves": curves,
@@ -115,27 +87,20 @@ def _data(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-_HEADINGS = {"value": VALUES, "difference": DIFFERENCES, "context": CONTEXT}
-
-
 def _lines(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Lines of the tidy table: numbers to draw, and under ``texts`` what to show for them; nothing that is missing."""
-    texts = {name: written(table, headings).to_dict("records") for name, headings in _HEADINGS.items()}
+    texts = {name: headings.written(table, each).to_dict("records") for name, each in _HEADINGS.items()}
     keys = ["row", "candidates", "metric", "fact", "slice", "context", "verdict"]
+    wanted = [*headings.VALUES, "ci_high", *headings.DIFFERENCES, "difference_ci_high", "kept"]
     lines = []
     for place, line in enumerate(table.to_dict("records")):
-        numbers = {name: round(float(line[name]), 6) for name in _NUMBERS if name in line and not pd.isna(line[name])}
-        shown = (
-            texts["value"][place] | texts["difference"][place] | (texts["context"][place] if line["context"] else {})
-        )
-        content = {name: line[name] for name in keys} | numbers | {"sample": how_many(line["users"], line["targets"])}
-        lines.append(content | {"texts": {name: text for name, text in shown.items() if text != MISSING}})
+        content = {name: line[name] for name in keys}
+        numbers = {name: round(float(line[name]), 6) for name in wanted if name in line and not pd.isna(line[name])}
+        shown = [texts[name][place] for name in ("value", "difference", *(["context"] if line["context"] else []))]
+        written = {name: text for each in shown for name, text in each.items() if text != headings.MISSING}
+        sample = headings.how_many(line["users"], line["targets"])
+        lines.append(content | numbers | {"sample": sample, "texts": written})
     return lines
-
-
-def _link(run_folder: Path, folder: Path) -> str:
-    """Address of a run folder, relative to the page."""
-    return quote(Path(os.path.relpath(run_folder, folder)).as_posix()) + "/"
 
 
 def _yaml(values: Any) -> str:

@@ -5,20 +5,12 @@ import re
 import pandas as pd
 import yaml
 
+from recbole_session.report import headings
 from recbole_session.report.analysis import Analysis
-from recbole_session.report.headings import (
-    CONTEXT,
-    DIFFERENCES,
-    column_title,
-    how_many,
-    metric_title,
-    one_line,
-    signed,
-    written,
-)
-from recbole_session.report.sentences import describe_candidates, describe_split
+from recbole_session.report.headings import column_title, one_line, written
+from recbole_session.report.sentences import describe_split
 from recbole_session.report.slices import FACTS
-from recbole_session.report.tables import markdown, markdown_table, metrics_columns, metrics_markdown, wide
+from recbole_session.report.tables import in_column, markdown, markdown_table, metrics_markdown, wide
 from recbole_session.report.user_values import Column
 from recbole_session.run.folder import CONTEXTS
 
@@ -42,11 +34,6 @@ def markdown_report(analysis: Analysis) -> str:
     return "\n\n".join([*parts, *_hyper_parameters(analysis)]) + "\n"
 
 
-def in_column(lines: pd.DataFrame, column: Column) -> pd.DataFrame:
-    """Lines of one candidate set and metric."""
-    return lines[(lines["candidates"] == column[0]) & (lines["metric"] == column[1])]
-
-
 def _table(first: str, texts: pd.DataFrame) -> str:
     """Write a frame of plain texts whose index holds the rows' names."""
     header = [markdown(title) for title in (first, *texts)]
@@ -55,17 +42,13 @@ def _table(first: str, texts: pd.DataFrame) -> str:
 
 def _setting(analysis: Analysis) -> list[str]:
     comparison, common = analysis.comparison, analysis.common
-    columns = metrics_columns(analysis.whole)
-    sets = "; ".join(
-        f"{_code(name)}: {markdown(describe_candidates(name, common.get('num_negatives', '?')))}"
-        for name in dict.fromkeys(name for name, _ in columns)
-    )
+    sets = "; ".join(f"{_code(name)}: {markdown(words)}" for name, words in analysis.candidates.items())
     protocol = f"{describe_split(common)}. The target is ranked among {sets}."
     facts = {
         "Dataset": markdown(comparison.dataset),
-        "Evaluation": protocol if columns else "no run has a result.",
-        "Metrics": ", ".join(dict.fromkeys(markdown(metric_title(metric)) for _, metric in columns)),
-        "Seeds": ", ".join(str(seed) for seed in sorted({run.seed for run in comparison.runs})),
+        "Evaluation": protocol if analysis.columns else "no run has a result.",
+        "Metrics": ", ".join(dict.fromkeys(markdown(headings.metric_title(metric)) for _, metric in analysis.columns)),
+        "Seeds": ", ".join(map(str, comparison.seeds)),
         "Baseline": markdown(comparison.baseline),
     }
     if {"valid_metric", "valid_candidates"} <= common.keys():  # the same in all rows
@@ -96,10 +79,10 @@ def _differences(analysis: Analysis, principal: Column) -> list[str]:
     lines = lines[lines["p"].notna()]
     if not len(lines):
         return []
-    texts = written(lines, DIFFERENCES).rename(columns={name: heading.title for name, heading in DIFFERENCES.items()})
+    titles = {name: heading.title for name, heading in headings.DIFFERENCES.items()}
     return [
         f"### Differences from {markdown(analysis.comparison.baseline)}: {markdown(column_title(*principal))}",
-        _table("model", texts),
+        _table("model", written(lines, headings.DIFFERENCES).rename(columns=titles)),
         "The interval, d_z and the p over users take the users as the sample, each with the mean over the seeds: they "
         "compare these trained models. The p over users and seeds takes the trainings as a second sample and compares "
         "the methods; it needs two seeds of the row and of the baseline. Other columns are in `significance.csv`.",
@@ -122,7 +105,7 @@ def _slices(analysis: Analysis, principal: Column) -> list[str]:
     lines = in_column(analysis.slices, principal)
     lines = lines.assign(
         text=[_slice_text(line) for line in lines.to_dict("records")],
-        title=[f"{line.slice} ({how_many(line.users, line.targets)})" for line in lines.itertuples()],
+        title=[f"{line.slice} ({headings.how_many(line.users, line.targets)})" for line in lines.itertuples()],
     )
     for fact, title in FACTS.items():
         parts.append(_table(title, wide(lines[lines["fact"] == fact], "title", "text")))
@@ -132,7 +115,7 @@ def _slices(analysis: Analysis, principal: Column) -> list[str]:
 def _slice_text(line: dict[str, float]) -> str:
     if pd.isna(line["difference"]):
         return f"{line['mean']:.4f}"
-    text = signed(line["difference"])
+    text = headings.signed(line["difference"])
     return f"**{text}**" if line["difference_ci_low"] > 0 or line["difference_ci_high"] < 0 else text
 
 
@@ -140,10 +123,10 @@ def _contexts(analysis: Analysis, principal: Column) -> list[str]:
     lines = in_column(analysis.contexts, principal)
     if not len(lines):
         return []
-    texts = written(lines, CONTEXT).assign(row=lines["row"], context=lines["context"])
+    texts = written(lines, headings.CONTEXT).assign(row=lines["row"], context=lines["context"])
     columns = {
         f"{heading.title} {context}": column
-        for name, heading in CONTEXT.items()
+        for name, heading in headings.CONTEXT.items()
         for context, column in wide(texts, "context", name).items()
         if (name, context) != ("kept", CONTEXTS[0])
     }

@@ -7,6 +7,7 @@ import pandas as pd
 
 from recbole_session.compare.runs import Comparison
 from recbole_session.report.headings import BETTER, DIFFERENCES, LIMITED, WORSE, column_title, written_p
+from recbole_session.report.tables import in_column
 from recbole_session.report.tidy import ALPHA
 
 CANDIDATE_SETS = {
@@ -47,7 +48,7 @@ def failures(comparison: Comparison) -> list[tuple[str, str]]:
 
 def legend(comparison: Comparison, whole: pd.DataFrame) -> list[str]:
     """Return the lines, for readers who see the table alone; ``whole`` are the lines of all users."""
-    seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in comparison.runs}))
+    seeds = ", ".join(map(str, comparison.seeds))
     lines = ["The best value of a column is bold, the second best underlined."]
     if whole["sd_over_seeds"].notna().any():
         lines.append(f"Mean ± standard deviation over the seeds {seeds}; without ±, of one seed.")
@@ -123,7 +124,7 @@ def _about_seeds(tested: pd.DataFrame) -> list[str]:
 
 
 def _best_sentence(baseline: str, whole: pd.DataFrame, principal: tuple[str, str]) -> str:
-    column = whole[(whole["candidates"] == principal[0]) & (whole["metric"] == principal[1])]
+    column = in_column(whole, principal)
     best: dict[str, Any] = column.loc[column["mean"].idxmax()].to_dict()
     sentence = f"By {column_title(*principal)}, {best['row']} is best with {best['mean']:.4f}"
     if pd.isna(best["p"]):

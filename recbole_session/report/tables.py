@@ -2,7 +2,6 @@
 
 import html
 import re
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -44,6 +43,11 @@ def metrics_columns(whole: pd.DataFrame) -> list[tuple[str, str]]:
     return list(dict.fromkeys(zip(whole["candidates"], whole["metric"], strict=True)))
 
 
+def in_column(lines: pd.DataFrame, column: tuple[str, str]) -> pd.DataFrame:
+    """Lines of one candidate set and metric."""
+    return lines[(lines["candidates"] == column[0]) & (lines["metric"] == column[1])]
+
+
 def _metrics(
     comparison: Comparison, whole: pd.DataFrame, places: Sequence[str], deviation: str, marks: Mapping[str, str]
 ) -> pd.DataFrame:
@@ -65,16 +69,16 @@ def wide(lines: pd.DataFrame, across: str | list[str], values: str) -> pd.DataFr
     return table.loc[lines["row"].unique(), order if isinstance(order, pd.Series) else pd.MultiIndex.from_frame(order)]
 
 
-def _parameters(comparison: Comparison) -> dict[str, int]:
+def n_parameters(comparison: Comparison) -> dict[str, int]:
     """Number of parameters of the rows that have a result."""
-    return {name: runs[0].result["num_parameters"] for name in comparison.names if (runs := comparison.runs_of(name))}
+    return {run.name: run.result["num_parameters"] for run in comparison.runs}
 
 
 def _lines(
     comparison: Comparison, table: pd.DataFrame, failures: Sequence[tuple[str, str]], missing: str
 ) -> Iterable[tuple[str, list[int], list[str]]]:
     """Rows of the metrics table: name, numbers of its notes, and texts, the parameters first."""
-    parameters = _parameters(comparison)
+    parameters = n_parameters(comparison)
     for name, cells in table.iterrows():
         count = f"{parameters[name]:,}" if name in parameters else missing
         notes = [number for number, (row, _) in enumerate(failures, 1) if row == name]
@@ -151,7 +155,7 @@ def _latex_comment(text: str) -> str:
 def metrics_frame(comparison: Comparison, whole: pd.DataFrame, failures: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """Return the content of ``table.csv``: a line per row, three columns per metric, values unrounded."""
     columns: dict[str, Any] = {
-        "parameters": pd.Series(_parameters(comparison)).reindex(comparison.names).astype("Int64"),
+        "parameters": pd.Series(n_parameters(comparison)).reindex(comparison.names).astype("Int64"),
         "seeds": [len(comparison.runs_of(name)) for name in comparison.names],
     }
     tables = {
@@ -189,26 +193,19 @@ def _without_formula(cell: Any) -> Any:
 
 def costs_frame(comparison: Comparison) -> pd.DataFrame:
     """What each row took, a mean over its seeds: seconds, epochs, and where it ran."""
-    lines = []
-    for name in comparison.names:
-        results = [run.result for run in comparison.runs_of(name)]
-        means = {
-            "training_seconds": [result["train_seconds"] for result in results],
-            "evaluation_seconds": [result["eval_seconds"] for result in results],
-            "epochs_run": [result["epochs_run"] for result in results],
-            "best_epoch": [result["best_epoch"] + 1 for result in results],
-        }
-        lines.append(
-            {"row": name, "seeds": len(results), "parameters": _parameters(comparison).get(name)}
-            | {column: statistics.fmean(values) if values else None for column, values in means.items()}
-            | {"device": "; ".join(sorted({_where(result) for result in results})) or None}
-        )
-    return pd.DataFrame(lines).astype({"parameters": "Int64"})
-
-
-def _where(result: Mapping[str, Any]) -> str:
-    facts = result.get("environment", {})
-    return f"{facts.get('device', 'unknown')}, threads: {facts.get('threads', '?')}"
+    names = ["seed", "num_parameters", "train_seconds", "eval_seconds", "epochs_run", "best_epoch", "environment"]
+    results = pd.DataFrame([run.result for run in comparison.runs], columns=names)
+    costs = results.groupby([run.name for run in comparison.runs]).agg(
+        seeds=("seed", "size"),
+        parameters=("num_parameters", "first"),
+        training_seconds=("train_seconds", "mean"),
+        evaluation_seconds=("eval_seconds", "mean"),
+        epochs_run=("epochs_run", "mean"),
+        best_epoch=("best_epoch", lambda epochs: epochs.mean() + 1),
+        device=("environment", lambda of: "; ".join(sorted({f"{e['device']}, threads: {e['threads']}" for e in of}))),
+    )
+    costs = costs.reindex(pd.Index(comparison.names, name="row")).fillna({"seeds": 0})
+    return costs.astype({"seeds": int, "parameters": "Int64"}).reset_index()
 
 
 def costs_markdown(costs: pd.DataFrame) -> str:
