@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from synthetic_data import KINDS, SMALL_MODEL, write_synthetic
 
-from recbole_session.report.significance import holm, randomisation_test
-from recbole_session.report.training_noise import compare_methods
+from recbole_session.report.significance import compare_methods, holm, randomisation_test
 from recbole_session.run.ranks import metric_of_ranks
 from recbole_session.run.run import Run
 from recbole_session.run.training import run_session

@@ -17,14 +17,7 @@ COLUMNS = ("user", "before", "target", "opens_session", "baseline_rank", "rank")
 def find_examples(comparison: Comparison, dataset: SessionDataset, row: str, column: Column) -> pd.DataFrame:
     """Test targets whose rank differs most between the baseline and ``row``, by their ratio: gains, then losses.
 
-    Parameters
-    ----------
-    comparison : Comparison
-    dataset : SessionDataset
-        After its `build`, with the test targets of the runs.
-    row : str
-    column : Column
-        Names the candidate set.
+    The dataset has been built, with the test targets of the runs; ``column`` names the candidate set.
 
     Returns
     -------

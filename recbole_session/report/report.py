@@ -8,17 +8,10 @@ import pandas as pd
 
 from recbole_session.compare.runs import Comparison
 from recbole_session.files import replacing
+from recbole_session.report import tables
 from recbole_session.report.analysis import analyse
 from recbole_session.report.html_report import html_report
 from recbole_session.report.markdown_report import markdown_report
-from recbole_session.report.tables import (
-    costs_frame,
-    costs_markdown,
-    csv_text,
-    metrics_frame,
-    metrics_latex,
-    metrics_markdown,
-)
 
 
 def write_report(
@@ -37,13 +30,10 @@ def write_report(
     folder : Path
         Made if it is missing. Gets ``table.md``, ``table.tex``, ``table.csv`` (the metrics), ``significance.csv``,
         ``slices.csv`` and ``context.csv`` (lines of the tidy table, as far as there are any), ``examples.csv`` (if
-        the dataset can be read), ``costs.md``,
-        ``costs.csv``, ``report.md`` and ``report.html``. All but the costs and the HTML, which shows them, depend on
-        the runs' keys, metrics and ranks alone.
-    settings : Mapping
-        Of the comparison, shown in the HTML as they are.
-    data_path : Path, optional
-        Folder of the dataset's folder, where it is not the one that the runs name.
+        the dataset can be read), ``costs.md``, ``costs.csv``, ``report.md`` and ``report.html``. All but the costs
+        and the HTML, which shows them, depend on the runs' keys, metrics and ranks alone.
+    settings, data_path
+        See `analysis.analyse`, which also says what `InputError` is raised.
     safe_csv : bool
         See `tables.csv_text`.
 
@@ -51,32 +41,27 @@ def write_report(
     -------
     list of Path
         The files that were written.
-
-    Raises
-    ------
-    InputError
-        If runs cannot be compared in pairs, see `user_values.read_user_values`.
     """
     analysis = analyse(comparison, settings, data_path)
-    costs = costs_frame(comparison)
+    costs = tables.costs_frame(comparison)
     metrics = (comparison, analysis.whole, analysis.legend, analysis.failures)
     frames = {
-        "table.csv": metrics_frame(comparison, analysis.whole, analysis.failures),
+        "table.csv": tables.metrics_frame(comparison, analysis.whole, analysis.failures),
         "significance.csv": analysis.whole.drop(
             columns=["fact", "slice", "context", "place", "kept"], errors="ignore"
         ).assign(baseline=comparison.baseline),
-        "slices.csv": _present(analysis.slices.drop(columns=["context", "verdict", "epochs", "place"])),
-        "context.csv": _present(analysis.contexts.drop(columns=["fact", "slice", "verdict", "epochs", "place"])),
+        "slices.csv": _without(analysis.slices, "context"),
+        "context.csv": _without(analysis.contexts, "fact", "slice"),
         "costs.csv": costs,
         "examples.csv": analysis.examples,
     }
     files = {
-        "table.md": metrics_markdown(*metrics),
-        "table.tex": metrics_latex(*metrics),
-        "costs.md": costs_markdown(costs),
+        "table.md": tables.metrics_markdown(*metrics),
+        "table.tex": tables.metrics_latex(*metrics),
+        "costs.md": tables.costs_markdown(costs),
         "report.md": markdown_report(analysis),
         "report.html": html_report(analysis, costs, folder),
-        **{name: csv_text(frame, safe_csv) if len(frame) else None for name, frame in frames.items()},
+        **{name: tables.csv_text(frame, safe_csv) if len(frame) else None for name, frame in frames.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -90,6 +75,6 @@ def write_report(
     return written
 
 
-def _present(lines: pd.DataFrame) -> pd.DataFrame:
-    """Leave out columns that no line has."""
-    return lines.dropna(axis="columns", how="all")
+def _without(lines: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """Leave out these columns, those of the tests, and those that no line has."""
+    return lines.drop(columns=[*names, "verdict", "epochs", "place"]).dropna(axis="columns", how="all")

@@ -12,8 +12,7 @@ from recbole_session.data.stats import Interactions, table_rows
 
 N_BINS = 4
 
-_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
-_GAP_EDGES = (_MINUTE, _HOUR, _DAY, 7 * _DAY)
+_GAP_EDGES = (60, 3_600, 86_400, 7 * 86_400)  # seconds
 _GAP_NAMES = ("1 minute or less", "1 minute to 1 hour", "1 hour to 1 day", "1 to 7 days", "more than 7 days")
 
 # Title of each fact of `user_facts`, in the order of the report.
@@ -27,12 +26,7 @@ FACTS = {
 
 
 def user_facts(dataset: SessionDataset) -> pd.DataFrame:
-    """Facts of the test split, a row per target.
-
-    Parameters
-    ----------
-    dataset : SessionDataset
-        After `SessionDataset.build`.
+    """Facts of the test split of a built dataset, a row per target.
 
     Returns
     -------
@@ -96,7 +90,8 @@ def slice_users(facts: pd.DataFrame) -> dict[str, pd.Series]:
     for fact in ("sessions", "items", "popularity"):
         values = facts[fact].to_numpy()
         edges = _quantile_edges(values)
-        names = tuple(_range_name(low, high) for low, high in zip(edges[:-1] + 1, edges[1:], strict=True))
+        ranges = zip(edges[:-1] + 1, edges[1:], strict=True)
+        names = tuple(f"{low:,}" if low == high else f"{low:,} to {high:,}" for low, high in ranges)
         labels[fact] = (np.searchsorted(edges[1:], values), names)
     return {
         fact: pd.Series(pd.Categorical.from_codes(codes, names, ordered=True).remove_unused_categories())
@@ -108,7 +103,3 @@ def _quantile_edges(values: NDArray[Any]) -> NDArray[Any]:
     """Edges of up to `N_BINS` bins ``(low, high]`` of whole numbers; the first lies one below the least value."""
     quantiles = np.quantile(values, np.arange(1, N_BINS + 1) / N_BINS, method="inverted_cdf")
     return np.unique(np.concatenate(([values.min() - 1], quantiles))).astype(np.int64)
-
-
-def _range_name(low: int, high: int) -> str:
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

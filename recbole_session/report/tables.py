@@ -2,7 +2,8 @@
 
 import html
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -48,18 +49,33 @@ def in_column(lines: pd.DataFrame, column: tuple[str, str]) -> pd.DataFrame:
     return lines[(lines["candidates"] == column[0]) & (lines["metric"] == column[1])]
 
 
+# How a format writes the parts of a metrics table: a value by its place in the column, and what follows it.
+_MARKDOWN = {
+    0: "{}", 1: "**{}**", 2: "<u>{}</u>", "sd": " ± {}", "epochs": LIMITED, "better": BETTER, "worse": WORSE, "": "",
+    "missing": MISSING,
+}  # fmt: skip
+_LATEX = {
+    0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}", "sd": r" $\pm$ {}", "epochs": r"$^\S$",
+    "better": r"$^\dagger$", "worse": r"$^\ddagger$", "": "", "missing": "--",
+}  # fmt: skip
+
+
 def _metrics(
-    comparison: Comparison, whole: pd.DataFrame, places: Sequence[str], deviation: str, marks: Mapping[str, str]
-) -> pd.DataFrame:
-    """The metrics table as text: rows, by candidate set and metric; missing for rows without results."""
+    comparison: Comparison, whole: pd.DataFrame, failures: Sequence[tuple[str, str]], parts: Mapping[Any, str]
+) -> Iterator[tuple[str, list[int], list[str]]]:
+    """Rows of the metrics table as text: name, numbers of its notes, and cells, the number of parameters first."""
     texts = [
-        places[line.place].format(f"{line.mean:.{DECIMALS}f}")
-        + ("" if pd.isna(line.sd_over_seeds) else deviation.format(f"{line.sd_over_seeds:.{DECIMALS}f}"))
-        + (marks["epochs"] if line.epochs else "")
-        + marks[line.verdict]
+        parts[line.place].format(f"{line.mean:.{DECIMALS}f}")
+        + ("" if pd.isna(line.sd_over_seeds) else parts["sd"].format(f"{line.sd_over_seeds:.{DECIMALS}f}"))
+        + (parts["epochs"] if line.epochs else "")
+        + parts[line.verdict]
         for line in whole.itertuples()
     ]
-    return wide(whole.assign(text=texts), ["candidates", "metric"], "text").reindex(list(comparison.names))
+    table = wide(whole.assign(text=texts), ["candidates", "metric"], "text").reindex(list(comparison.names))
+    parameters = n_parameters(comparison)
+    for name, cells in table.fillna(parts["missing"]).iterrows():
+        count = f"{parameters[name]:,}" if name in parameters else parts["missing"]
+        yield name, [number for number, (row, _) in enumerate(failures, 1) if row == name], [count, *cells]
 
 
 def wide(lines: pd.DataFrame, across: str | list[str], values: str) -> pd.DataFrame:
@@ -72,17 +88,6 @@ def wide(lines: pd.DataFrame, across: str | list[str], values: str) -> pd.DataFr
 def n_parameters(comparison: Comparison) -> dict[str, int]:
     """Number of parameters of the rows that have a result."""
     return {run.name: run.result["num_parameters"] for run in comparison.runs}
-
-
-def _lines(
-    comparison: Comparison, table: pd.DataFrame, failures: Sequence[tuple[str, str]], missing: str
-) -> Iterable[tuple[str, list[int], list[str]]]:
-    """Rows of the metrics table: name, numbers of its notes, and texts, the parameters first."""
-    parameters = n_parameters(comparison)
-    for name, cells in table.iterrows():
-        count = f"{parameters[name]:,}" if name in parameters else missing
-        notes = [number for number, (row, _) in enumerate(failures, 1) if row == name]
-        yield name, notes, [count, *cells.fillna(missing)]
 
 
 # ---- Markdown
@@ -98,12 +103,10 @@ def metrics_markdown(
     comparison: Comparison, whole: pd.DataFrame, legend: Sequence[str], failures: Sequence[tuple[str, str]]
 ) -> str:
     """Return the metrics table with its legend and notes."""
-    marks = {"better": BETTER, "worse": WORSE, "": "", "epochs": LIMITED}
-    table = _metrics(comparison, whole, ("{}", "**{}**", "<u>{}</u>"), " ± {}", marks)
-    header = ["model", "parameters", *(f"{metric_title(m)} {c}" for c, m in table.columns)]
+    header = ["model", "parameters", *(f"{metric_title(m)} {c}" for c, m in metrics_columns(whole))]
     rows = [
         [markdown(name) + "".join(f" [^{number}]" for number in notes), *texts]
-        for name, notes, texts in _lines(comparison, table, failures, MISSING)
+        for name, notes, texts in _metrics(comparison, whole, failures, _MARKDOWN)
     ]
     parts = [markdown_table([markdown(title) for title in header], rows), "  \n".join(map(markdown, legend))]
     if failures:
@@ -118,14 +121,12 @@ def metrics_latex(
     comparison: Comparison, whole: pd.DataFrame, legend: Sequence[str], failures: Sequence[tuple[str, str]]
 ) -> str:
     """Return the metrics table as LaTeX; it needs ``booktabs``, as a comment in it says."""
-    marks = {"better": r"$^\dagger$", "worse": r"$^\ddagger$", "": "", "epochs": r"$^\S$"}
-    table = _metrics(comparison, whole, ("{}", r"\textbf{{{}}}", r"\underline{{{}}}"), r" $\pm$ {}", marks)
-    groups, rules, last = [], [], 2
-    for name, n in table.columns.get_level_values(0).value_counts(sort=False).items():
+    columns, groups, rules, last = metrics_columns(whole), [], [], 2
+    for name, n in Counter(name for name, _ in columns).items():
         groups.append(rf"\multicolumn{{{n}}}{{c}}{{{latex(name)}}}")
         rules.append(rf"\cmidrule(lr){{{last + 1}-{last + n}}}")
         last += n
-    titles = [latex(metric_title(metric)) for _, metric in table.columns]
+    titles = [latex(metric_title(metric)) for _, metric in columns]
     lines = [
         r"% \usepackage{booktabs}",
         rf"\begin{{tabular}}{{l{'r' * (1 + len(titles))}}}",
@@ -135,18 +136,13 @@ def metrics_latex(
         rf"{' & '.join(['model', 'parameters', *titles])} \\",
         r"\midrule",
     ]
-    for name, notes, texts in _lines(comparison, table, failures, "--"):
+    for name, notes, texts in _metrics(comparison, whole, failures, _LATEX):
         mark = f"$^{{{','.join(map(str, notes))}}}$" if notes else ""
         lines.append(rf"{latex(name)}{mark} & {' & '.join(texts)} \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [_latex_comment(text) for text in legend]
-    lines += [_latex_comment(f"{number}: {note}") for number, (_, note) in enumerate(failures, 1)]
+    comments = [*legend, *(f"{number}: {note}" for number, (_, note) in enumerate(failures, 1))]
+    lines += [f"% {printable(text).translate(_LATEX_SYMBOLS)}" for text in comments]  # each on one line
     return "\n".join(lines) + "\n"
-
-
-def _latex_comment(text: str) -> str:
-    """One line of comment; `printable` keeps it one line."""
-    return "% " + printable(text).translate(_LATEX_SYMBOLS)
 
 
 # ---- CSV
@@ -172,11 +168,7 @@ def metrics_frame(comparison: Comparison, whole: pd.DataFrame, failures: Sequenc
 def csv_text(frame: pd.DataFrame, safe: bool = False) -> str:
     """Return a CSV with six decimals: later ones may differ between machines.
 
-    Parameters
-    ----------
-    frame : DataFrame
-    safe : bool
-        Whether to write a ``'`` before every text that a spreadsheet would take for a formula.
+    With ``safe``, a ``'`` stands before every text that a spreadsheet would take for a formula.
     """
     if safe:
         frame = frame.rename(columns=_without_formula).map(_without_formula)

@@ -16,7 +16,7 @@ difference, ..._ci_low/high  mean difference from the baseline, and its 95% boot
 kept                         share of the told gain that is left in another context
 p, p_holm, test              paired randomisation test over users, and Holm's correction over the whole table
 p_methods, p_methods_holm    likewise of the test over users and seeds; missing with one seed of the row or the baseline
-error_of_users/of_seeds      standard errors of the difference, see `training_noise.MethodTest`
+error_of_users/of_seeds      standard errors of the difference, see `significance.MethodTest`
 d_z                          see `significance.standardised_means`
 users_improved/_worsened     shares of users
 seeds_better/_worse/_paired  of the seeds that both have
@@ -28,7 +28,7 @@ place                        1 for the best row of the column, 2 for the second 
 What does not apply is missing. Tests are made for all targets, as tested. The sample is always the users.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,15 +42,16 @@ from recbole_session.report.headings import DECIMALS
 from recbole_session.report.significance import (
     N_RESAMPLES,
     bootstrap_means,
+    compare_methods,
     holm,
     percentile_interval,
     randomisation_test,
     standardised_means,
 )
 from recbole_session.report.slices import slice_users
-from recbole_session.report.training_noise import compare_methods
 from recbole_session.report.user_values import UserValues, common_columns, read_user_values
 from recbole_session.run.folder import CONTEXT_FILE, CONTEXTS, ranks_file
+from recbole_session.run.run import Run
 
 CELL = ["row", "candidates", "metric"]
 ALPHA = 0.05
@@ -71,14 +72,13 @@ def tests_over_users(values: UserValues, baseline: str) -> dict[str, NDArray[Any
 
 def tests_over_seeds(values: UserValues, baseline: str) -> dict[str, NDArray[Any]]:
     """Whether other trainings of the two methods would differ too."""
-    names, theirs, parts = ("p", "error_of_users", "error_of_seeds"), values.per_user(baseline), []
+    theirs, parts = values.per_user(baseline), []
     for row in values.others(baseline):
-        ours = values.per_user(row)
-        if min(len(ours), len(theirs), len(values.weights)) < 2:
-            parts.append(np.full((3, len(values.columns)), np.nan))
-        else:
+        ours, found = values.per_user(row), np.full((3, len(values.columns)), np.nan)
+        if min(len(ours), len(theirs), len(values.weights)) >= 2:
             test = compare_methods(ours, theirs)
-            parts.append(np.stack([getattr(test, name) for name in names]))
+            found[:] = test.p, test.error_of_users, test.error_of_seeds
+        parts.append(found)
     p, of_users, of_seeds = np.concatenate(parts, axis=1)
     # A test that cannot be made finds nothing, but the family keeps its size.
     adjusted = np.where(np.isnan(p), np.nan, holm(np.where(np.isnan(p), 1.0, p)))
@@ -111,14 +111,8 @@ _COLUMNS = [
 def tidy_table(comparison: Comparison, values: UserValues, facts: pd.DataFrame | None = None) -> pd.DataFrame:
     """Compute the table; the head of this file lists its columns.
 
-    Parameters
-    ----------
-    comparison : Comparison
-        With at least one finished run.
-    values : UserValues
-        Of the comparison, as tested.
-    facts : DataFrame, optional
-        See `slices.user_facts`; without them there are no slices.
+    The comparison has at least one finished run, and ``values`` are its own, as tested. Without the facts of
+    `slices.user_facts` there are no slices.
 
     Raises
     ------
@@ -132,16 +126,8 @@ def tidy_table(comparison: Comparison, values: UserValues, facts: pd.DataFrame |
             parts.append(lines.assign(fact=fact, slice=name))
     table = pd.concat([*parts, *_contexts(comparison)], ignore_index=True)
     table = table.reindex(columns=list(dict.fromkeys([*CELL, "fact", "slice", "context", "users", "targets", *table])))
-    empty = {
-        "fact": "",
-        "slice": "",
-        "context": "",
-        "verdict": "",
-        "epochs": "",
-        "place": 0,
-        "users": len(values.weights),
-        "targets": len(values.users),
-    }
+    empty = dict.fromkeys(("fact", "slice", "context", "verdict", "epochs"), "") | {"place": 0}
+    empty |= {"users": len(values.weights), "targets": len(values.users)}
     return table.fillna(empty).astype({"place": int, "users": int, "targets": int, "seeds": "Int64"})
 
 
@@ -160,7 +146,8 @@ def _whole(comparison: Comparison, values: UserValues) -> pd.DataFrame:
     lines = lines.astype({name: "Int64" for name in ("seeds_better", "seeds_worse", "seeds_paired")})
     found_by_all = (lines["p_holm"] < ALPHA) & ~(lines["p_methods_holm"] >= ALPHA)
     lines["verdict"] = np.select([found_by_all & (lines["difference"] > 0), found_by_all], ["better", "worse"], "")
-    lines["epochs"] = lines.index.get_level_values("row").map(_limited_epochs(comparison))
+    epochs = {name: _limited_epochs(comparison.runs_of(name)) for name in comparison.names}
+    lines["epochs"] = lines.index.get_level_values("row").map(epochs)
     lines["place"] = 0
     for (_, metric), means in lines.groupby(["candidates", "metric"], sort=False)["mean"]:
         lines.loc[means.index, "place"] = _places(means, metric.partition("@")[0] in LOWER_IS_BETTER)
@@ -179,15 +166,11 @@ def _results(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["row", "seed", "candidates", "metric", "value"])
 
 
-def _limited_epochs(comparison: Comparison) -> dict[str, str]:
-    """By row: how many epochs its seeds ran, where ``train_time_limit`` made them differ; else empty."""
-    found = {}
-    for name in comparison.names:
-        runs = comparison.runs_of(name)
-        epochs = sorted({run.result["epochs_run"] for run in runs})
-        is_limited = len(epochs) > 1 and any(run.config.get("train_time_limit") for run in runs)
-        found[name] = f"{epochs[0]} to {epochs[-1]}" if is_limited else ""
-    return found
+def _limited_epochs(runs: Sequence[Run]) -> str:
+    """How many epochs the runs of a row took, where ``train_time_limit`` made them differ; else empty."""
+    epochs = sorted({run.result["epochs_run"] for run in runs})
+    is_limited = len(epochs) > 1 and any(run.config.get("train_time_limit") for run in runs)
+    return f"{epochs[0]} to {epochs[-1]}" if is_limited else ""
 
 
 def _cells(rows: Iterable[str], values: UserValues) -> pd.MultiIndex:

@@ -22,23 +22,15 @@ Column = tuple[str, str]  # candidate set and metric, e.g. ("random", "ndcg@10")
 
 @dataclass(frozen=True)
 class UserValues:
-    """Metric values of every test target, by user.
+    """Metric values of every test target, ordered by user, each user's targets by time.
 
-    Attributes
-    ----------
-    users, items : tuple of str
-        Raw ids of the users and of their targets, ``[N]``; ordered by user, each user's targets by time. Leave one out
-        has one target per user, other splits have several.
-    columns : tuple of Column
-        Those whose metric is a mean over targets.
-    by_row : dict
-        By row: float64 ``[S, N, C]``, a matrix per seed. Rows without results are missing.
+    Leave one out has one target per user, other splits have several.
     """
 
-    users: tuple[str, ...]
-    items: tuple[str, ...]
-    columns: tuple[Column, ...]
-    by_row: dict[str, Floats]
+    users: tuple[str, ...]  # [N], raw ids
+    items: tuple[str, ...]  # [N], raw ids of the targets
+    columns: tuple[Column, ...]  # those whose metric is a mean over targets
+    by_row: dict[str, Floats]  # float64 [S, N, C], a matrix per seed; rows without results are missing
 
     @cached_property
     def weights(self) -> Floats:
@@ -90,21 +82,15 @@ def common_columns(runs: Sequence[Run]) -> list[Column]:
 
 
 def read_user_values(comparison: Comparison, context: str = "told") -> UserValues:
-    """Values of every row and seed, from the ranks of its runs.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        With at least one finished run.
-    context : str
-        See `Run.ranks`.
+    """Values of every row and seed, from the ranks of its runs, at least one of them; ``context`` as in `Run.ranks`.
 
     Raises
     ------
     InputError
         If two runs differ in their data, test users, targets or numbers of candidates and cannot be paired.
     """
-    _check_same_data(comparison.runs)
+    for run in comparison.runs:
+        _check_same_data(run, comparison.runs[0])
     columns = [column for column in common_columns(comparison.runs) if is_per_user(column[1])]
     reference = ordered_ranks(comparison.runs[0], context)
     by_row: dict[str, Floats] = {}
@@ -120,16 +106,14 @@ def read_user_values(comparison: Comparison, context: str = "told") -> UserValue
     return UserValues(tuple(reference.index), tuple(reference["item_id"]), tuple(columns), by_row)
 
 
-def _check_same_data(runs: Sequence[Run]) -> None:
+def _check_same_data(run: Run, first: Run) -> None:
     """Refuse runs on different versions of the dataset, which the test users alone may not show."""
-    first = runs[0]
-    for run in runs:
-        if run.result["dataset_checksum"] != first.result["dataset_checksum"]:
-            raise InputError(
-                f"{run.folder} and {first.folder} used different versions of dataset {first.result['dataset']!r} "
-                f"(dataset_checksum {run.result['dataset_checksum'][:12]!r} and "
-                f"{first.result['dataset_checksum'][:12]!r}); train one of them again, or leave it out"
-            )
+    ours, theirs = (each.result["dataset_checksum"] for each in (run, first))
+    if ours != theirs:
+        raise InputError(
+            f"{run.folder} and {first.folder} used different versions of dataset {first.result['dataset']!r} "
+            f"(dataset_checksum {ours[:12]!r} and {theirs[:12]!r}); train one of them again, or leave it out"
+        )
 
 
 def ordered_ranks(run: Run, context: str = CONTEXTS[0]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from recbole_session.errors import InputError
-from recbole_session.report.training_noise import Floats, compare_methods
+from recbole_session.report.significance import Floats, compare_methods
 
 
 def test_by_hand() -> None:
