@@ -23,7 +23,7 @@ from recbole_session.files import replacing
 from recbole_session.interrupts import Interrupted, signals_raise
 from recbole_session.live import live_table
 from recbole_session.run.audit import is_audited
-from recbole_session.run.training import open_run_folder
+from recbole_session.run.folder import open_run_folder
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _make(
     def calls() -> Iterator[tuple[Any, ...]]:
         for run in todo:
             keys, run.started = {**run.row.keys, "seed": run.seed}, time.monotonic()
-            run.folder = run.folder or open_run_folder(quiet_config(prepared.dataset, keys), False)
+            run.folder = run.folder or open_run_folder(quiet_config(prepared.dataset, keys))
             yield prepared.dataset, keys, run.folder, audit
 
     # Threads follow from the number of workers asked for, not of runs left: the last bits of sums depend on them.

@@ -45,14 +45,7 @@ def audit_run(folder: Path, data_path: Path | None = None, model_class: type | N
     Writes ``ranks-inferred.csv`` and ``ranks-withheld.csv``, in the form of ``ranks.csv``, and at last
     ``context.json``: the metrics by context and candidate set, and the facts of `compare_contexts`.
 
-    Parameters
-    ----------
-    folder : Path
-        Of a finished run.
-    data_path : Path, optional
-        Where the datasets are, if no longer where the run found them.
-    model_class : type, optional
-        The model's class, if it is neither this project's nor RecBole's.
+    ``data_path`` is where the datasets are, if no longer where the run found them; ``model_class`` is as in `Run`.
 
     Raises
     ------

@@ -74,16 +74,14 @@ def build(config: Any, with_model: bool = True) -> Parts:
 
 
 def fresh_model(config: Any, train: TrainLoader) -> Any:
-    """Build the model with its initial weights, on the device."""
+    """Build the model with its initial weights, on the device.
+
+    One of RecBole's says by any exception, often without words, that keys do not go together: an `InputError` then.
+    """
     set_seed(config)
-    return _build_model(config, train._dataset).to(config["device"])
-
-
-def _build_model(config: Any, dataset: SessionDataset) -> Any:
-    """Build the model; one of RecBole's says by any exception, often without words, that keys do not go together."""
     model_class = config["model_class"]
     try:
-        return model_class(config, dataset)
+        model = model_class(config, train._dataset)
     except Exception as error:
         if not model_class.__module__.startswith("recbole.") or isinstance(error, MemoryError):
             raise
@@ -93,6 +91,7 @@ def _build_model(config: Any, dataset: SessionDataset) -> Any:
             f"{config['model']} cannot be built with these keys: {reason} at {shown(line)}; change the keys that it "
             "names, or leave them out"
         ) from error
+    return model.to(config["device"])
 
 
 def set_seed(config: Any) -> None:

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.config.values import read_yaml_file
 from recbole_session.errors import InputError
+from recbole_session.files import replacing
 from recbole_session.run.schema import check_fields
 
 CONFIG_FILE = "config.yaml"
@@ -34,25 +35,9 @@ CONTEXTS = ("told", "inferred", "withheld")
 
 # Keys that may differ when a run is resumed: they do not change its numbers.
 FREE_KEYS = {
-    "data_path",
-    "checkpoint_dir",
-    "checkpoint_interval",
-    "config_files",
-    "epochs",
-    "eval_batch_size",
-    "gpu_id",
-    "log_mlflow",
-    "log_wandb",
-    "loss_decimal_place",
-    "metric_decimal_place",
-    "mlflow_experiment",
-    "show_progress",
-    "state",
-    "stopping_step",
-    "train_time_limit",
-    "use_gpu",
-    "wandb_project",
-    "worker",
+    *("data_path", "checkpoint_dir", "checkpoint_interval", "config_files", "epochs", "eval_batch_size", "gpu_id"),
+    *("log_mlflow", "log_wandb", "loss_decimal_place", "metric_decimal_place", "mlflow_experiment", "show_progress"),
+    *("state", "stopping_step", "train_time_limit", "use_gpu", "wandb_project", "worker"),
 }
 
 
@@ -74,8 +59,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     return values
 
 
-def make_run_folder(config: SessionConfig) -> Path:
-    """Make ``<checkpoint_dir>/<dataset>/<model>-<date>-<time>``, with a number added where it exists already."""
+def open_run_folder(config: SessionConfig, resume: bool | str | Path = False) -> Path:
+    """Find the folder of the run to be resumed, or make a new one and write config.yaml into it.
+
+    A new one is ``<checkpoint_dir>/<dataset>/<model>-<date>-<time>``, with a number added where it exists already.
+    """
+    if resume:
+        return _latest_unfinished_run(config) if resume is True else Path(resume)
     name = f"{config['model']}-{datetime.now():%Y%m%d-%H%M%S}"
     parent = Path(config["checkpoint_dir"], config["dataset"])
     try:
@@ -89,6 +79,8 @@ def make_run_folder(config: SessionConfig) -> Path:
         raise InputError(
             f"checkpoint_dir {config['checkpoint_dir']!r}: cannot make {error.filename}: {error.strerror}"
         ) from error
+    with replacing(folder / CONFIG_FILE) as temporary:
+        temporary.write_text(config.dump(), encoding="utf-8")
     return folder
 
 
@@ -103,7 +95,7 @@ def unfinished_run(folder: Path) -> Path:
     return folder
 
 
-def latest_unfinished_run(config: SessionConfig) -> Path:
+def _latest_unfinished_run(config: SessionConfig) -> Path:
     """Return the latest unfinished run of this dataset, model and configuration under ``checkpoint_dir``."""
     parent = Path(config["checkpoint_dir"], config["dataset"])
     runs = [path.parent for path in parent.glob(f"*/{CONFIG_FILE}") if not (path.parent / RESULT_FILE).is_file()]

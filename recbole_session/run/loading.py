@@ -30,17 +30,8 @@ def load_model(
 ) -> tuple[nn.Module, SessionConfig]:
     """Build the model of a run with the weights of its best epoch, ready to answer.
 
-    Parameters
-    ----------
-    run_folder : Path
-        With ``best.pth``.
-    vocabulary : Vocabulary
-        Of the run.
-    model_class : type, optional
-        The model's class, if it is neither this project's nor RecBole's.
-    device : str or torch.device
-    refit : bool
-        Whether to prefer the model that the run trained on all rows, if it did (``refit: True``).
+    The model's class is needed if it is neither this project's nor RecBole's. With ``refit``, the model that the run
+    trained on all rows is preferred, if it did (``refit: True``).
 
     Raises
     ------

@@ -33,11 +33,7 @@ class RunLog:
 
     RecBole's Trainer uses it as its TensorBoard writer and as its WandbLogger, see `compat.recbole_logs_to`.
 
-    Parameters
-    ----------
-    config : SessionConfig
-    folder : Path or None
-        The run folder; None drops everything, in all processes but the first.
+    Without a run folder, as in all processes but the first, everything is dropped.
 
     Raises
     ------

@@ -26,12 +26,8 @@ def is_per_user(metric: str) -> bool:
 def metric_of_ranks(ranks: NDArray[Any], metric: str) -> NDArray[np.float64]:
     """Value of a metric for every target, float64 of the shape of ``ranks``; its mean is the metric of ``result.json``.
 
-    Parameters
-    ----------
-    ranks : ndarray
-        Of any shape; rank of the one relevant item, 1 is best.
-    metric : str
-        ``<name>@<k>`` with a name of `evaluator.metrics.GAINS`.
+    ``ranks`` are those of the one relevant item, 1 is best. ``metric`` is ``<name>@<k>`` with a name of
+    `evaluator.metrics.GAINS`.
     """
     name, _, cut = metric.partition("@")
     return np.where(ranks <= int(cut), GAINS[name](np.asarray(ranks, dtype=np.float64), int(cut)), 0.0)

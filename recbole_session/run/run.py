@@ -81,23 +81,17 @@ class Run:
         audit, ``inferred`` or ``withheld`` (``ranks-<context>.csv``). The ranks must give the metrics that are written
         beside them, in ``result.json`` or ``context.json``.
         """
-        path = self.folder / ranks_file(context)
+        path, is_told = self.folder / ranks_file(context), context == CONTEXTS[0]
         frame = read_ranks(path)
-        if context == CONTEXTS[0]:
-            check_metrics(path, frame, self.result["test"], RESULT_FILE)
-        else:
-            check_metrics(path, frame, self.contexts[context], CONTEXT_FILE)
+        metrics = self.result["test"] if is_told else self.contexts[context]
+        check_metrics(path, frame, metrics, RESULT_FILE if is_told else CONTEXT_FILE)
         return frame
 
     def dataset(self, data_path: str | Path | None = None, may_differ: bool = False) -> SessionDataset:
         """Load and split the dataset of the run.
 
-        Parameters
-        ----------
-        data_path : path, optional
-            Folder of the dataset's folder; by default the run's own.
-        may_differ : bool
-            Whether the data may have changed since the run; otherwise its checksum must be that of ``result.json``.
+        ``data_path`` is the folder of the dataset's folder, by default the run's own. Unless the data ``may_differ``,
+        its checksum must be that of ``result.json``.
 
         Raises
         ------

@@ -18,16 +18,8 @@ from recbole_session.distributed import mean_over_processes, process_count, proc
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator, SplitRanks
 from recbole_session.interrupts import Interrupted, is_signalled, stop_if_signalled
-from recbole_session.run.checkpoint import (
-    PROGRESS,
-    State,
-    cpu_copy,
-    load_weights,
-    random_states,
-    set_random_states,
-    weights_of,
-    write_checkpoint,
-)
+from recbole_session.run import checkpoint
+from recbole_session.run.checkpoint import PROGRESS, State, cpu_copy, load_weights, write_checkpoint
 from recbole_session.run.folder import BEST_FILE, LAST_FILE
 from recbole_session.run.loggers import RunLog, metric_names
 from recbole_session.run.schema import damaged
@@ -43,9 +35,6 @@ class SessionTrainer(Trainer):
 
     Parameters
     ----------
-    config : SessionConfig
-    model : nn.Module
-    evaluator : RankingEvaluator
     run_folder : Path
         Takes the checkpoints ``best.pth`` and ``last.pth`` and the TensorBoard events.
     checksum : str
@@ -206,7 +195,7 @@ class SessionTrainer(Trainer):
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Keep the weights as the best ones, in memory and in ``best.pth``."""
         self.best_epoch = epoch
-        self._best = cpu_copy(weights_of(self.model))
+        self._best = cpu_copy(checkpoint.weights_of(self.model))
         self._write_best()
 
     def _write_best(self) -> None:
@@ -220,9 +209,9 @@ class SessionTrainer(Trainer):
         state = {
             **self._identity,
             **{name: getattr(self, name) for name in PROGRESS},
-            **weights_of(self.model),
+            **checkpoint.weights_of(self.model),
             "optimizer": self.optimizer.state_dict(),
-            "random": random_states(train_data, self.device),
+            "random": checkpoint.random_states(train_data, self.device),
         }
         return cpu_copy(state) | {"best": self._best}
 
@@ -240,7 +229,7 @@ class SessionTrainer(Trainer):
         """Resume from the content of a ``last.pth`` that passes `checkpoint.check_fits`; call it right before `fit`."""
         try:
             self.optimizer.load_state_dict(state["optimizer"])
-            set_random_states(state["random"], train_data, self.device)
+            checkpoint.set_random_states(state["random"], train_data, self.device)
         except Exception as error:
             raise damaged(self.run_folder / LAST_FILE, f"{type(error).__name__}: {error}") from error
         for name in PROGRESS:

@@ -16,8 +16,6 @@ from recbole_session.compat import readable_line
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.loaders import train_loader
 from recbole_session.distributed import on_first_process, process_count, process_rank, processes_of
-from recbole_session.evaluator.ranking_evaluator import SplitRanks
-from recbole_session.files import replacing
 from recbole_session.interrupts import Interrupted, signals_noted
 from recbole_session.run.build import Parts, build, fresh_model
 from recbole_session.run.folder import (
@@ -28,8 +26,7 @@ from recbole_session.run.folder import (
     RESULT_FILE,
     check_same_configuration,
     claimed,
-    latest_unfinished_run,
-    make_run_folder,
+    open_run_folder,
     ranks_file,
     read_config,
     resume_command,
@@ -78,11 +75,12 @@ def run_session(
     if old:
         check_same_configuration(config.resolved, read_config(old), old / CONFIG_FILE)
     check_loggers(config)
-    with processes_of(config):
+    with processes_of(config), ExitStack() as stack:
         parts = build(config)
         run_folder = on_first_process(lambda: open_run_folder(config, resume))
-        with _sole_writer(run_folder), logging_to(run_folder / LOG_FILE, config["state"]):
-            result = _run_in_folder(parts, run_folder)
+        on_first_process(lambda: stack.enter_context(claimed(run_folder)))  # the others wait for that
+        stack.enter_context(logging_to(run_folder / LOG_FILE, config["state"]))
+        result = _run_in_folder(parts, run_folder)
     return {**result, "run_folder": str(run_folder)}
 
 
@@ -107,7 +105,9 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
             if process_rank() == 0:
                 write_ranks(folder / ranks_file("told"), parts.dataset, test)
                 write_result(folder, result)
-            _log_results(trainer, parts, test)
+            splits = {"test": test, **({"best_valid": trainer.evaluate(parts.valid)} if parts.valid else {})}
+            for split, ranks in splits.items():  # of the best epoch
+                trainer.run_log.log(metric_names(split, ranks.metrics), trainer.best_epoch + 1)
     except Interrupted as signal:
         command = resume_command(folder, process_count())
         message = f"{trainer.saved_epochs} finished epochs are saved; resume with: {command}"
@@ -144,33 +144,6 @@ def _refit(parts: Parts, folder: Path, n_epochs: int, show_progress: bool) -> No
     _trainer(whole, scratch, n_epochs).fit(train, show_progress=show_progress)
     on_first_process(lambda: (scratch / BEST_FILE).replace(path))
     on_first_process(lambda: shutil.rmtree(scratch))
-
-
-def _log_results(trainer: SessionTrainer, parts: Parts, test: SplitRanks) -> None:
-    """Log the metrics of the best epoch in every candidate set, on both splits."""
-    splits = {"test": test}
-    if parts.valid:
-        splits["best_valid"] = trainer.evaluate(parts.valid)
-    for split, ranks in splits.items():
-        trainer.run_log.log(metric_names(split, ranks.metrics), trainer.best_epoch + 1)
-
-
-def open_run_folder(config: SessionConfig, resume: bool | str | Path) -> Path:
-    """Find the folder of the run to be resumed, or make a new one and write config.yaml into it."""
-    if resume:
-        return latest_unfinished_run(config) if resume is True else Path(resume)
-    folder = make_run_folder(config)
-    with replacing(folder / CONFIG_FILE) as temporary:
-        temporary.write_text(config.dump(), encoding="utf-8")
-    return folder
-
-
-@contextmanager
-def _sole_writer(folder: Path) -> Iterator[None]:
-    """Claim the folder in the first process; the others wait for that."""
-    with ExitStack() as stack:
-        on_first_process(lambda: stack.enter_context(claimed(folder)))
-        yield
 
 
 class _LogFile(logging.FileHandler):
