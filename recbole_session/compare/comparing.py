@@ -9,14 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recbole_session.compare.memory import check_memory
 from recbole_session.compare.plan import Plan, dump_plan, shared_keys
-from recbole_session.compare.planned_run import PlannedRun, make_run
-from recbole_session.compare.processes import run_calls, threads_per_worker, visible_gpus
+from recbole_session.compare.planned_run import COLUMNS, PlannedRun, describe_runs, describe_time_left, make_run
+from recbole_session.compare.processes import check_memory, run_calls, threads_per_worker, visible_gpus
 from recbole_session.compare.resolving import ResolvedRow, overridden, quiet_config, resolve
 from recbole_session.compare.reuse import existing_run, find_runs, identity
 from recbole_session.compare.runs import Comparison, read_comparison
-from recbole_session.compare.view import COLUMNS, describe_runs, describe_time_left
 from recbole_session.config.values import dump_yaml
 from recbole_session.errors import InputError
 from recbole_session.files import replacing
@@ -28,20 +26,10 @@ from recbole_session.run.folder import open_run_folder
 
 @dataclass(frozen=True)
 class Preparation:
-    """A plan that was checked: nothing in it is missing or mistaken, and nothing was written.
+    """A plan that was checked: nothing in it is missing or mistaken, and nothing was written."""
 
-    Attributes
-    ----------
-    plan : Plan
-        With the rows, seeds and baseline of the command line.
-    shared : Mapping
-        Keys of all rows.
-    rows : list of ResolvedRow
-    dataset : str
-    """
-
-    plan: Plan
-    shared: Mapping[str, Any]
+    plan: Plan  # with the rows, seeds and baseline of the command line
+    shared: Mapping[str, Any]  # keys of all rows
     rows: list[ResolvedRow]
     dataset: str
 
@@ -82,7 +70,6 @@ def compare(prepared: Preparation, n_workers: int = 1, audit: bool = True, comma
 
     Parameters
     ----------
-    prepared : Preparation
     n_workers : int
         Runs at once.
     audit : bool

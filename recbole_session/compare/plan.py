@@ -25,49 +25,24 @@ _NOT_IN_A_RUN = {
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table.
-
-    Attributes
-    ----------
-    name : str
-    keys : Mapping
-        What makes it differ from the other rows.
-    where : str
-        Where it is written, for messages: file and entry number.
-    """
+    """A row of the table."""
 
     name: str
-    keys: Mapping[str, Any]
-    where: str
+    keys: Mapping[str, Any]  # what makes it differ from the other rows
+    where: str  # where it is written, for messages: file and entry number
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be compared.
+    """What is to be compared."""
 
-    Attributes
-    ----------
-    name : str
-        Of the preset or the YAML file.
-    rows : tuple of Row
-    baseline : str
-        Name of one of the rows.
-    keys : Mapping
-        Keys of all rows; a row's own win over them.
-    seeds : tuple of int
-    defaults_of : str or None
-        A model whose defaults all rows start from.
-    sweep : str or None
-        Key that is drawn on the x axis, for the rows that have it.
-    """
-
-    name: str
+    name: str  # of the preset or the YAML file
     rows: tuple[Row, ...]
-    baseline: str
-    keys: Mapping[str, Any]
+    baseline: str  # name of one of the rows
+    keys: Mapping[str, Any]  # of all rows; a row's own win over them
     seeds: tuple[int, ...]
-    defaults_of: str | None = None
-    sweep: str | None = None
+    defaults_of: str | None = None  # a model whose defaults all rows start from
+    sweep: str | None = None  # key that is drawn on the x axis, for the rows that have it
 
 
 def presets() -> dict[str, Path]:
@@ -76,13 +51,7 @@ def presets() -> dict[str, Path]:
 
 
 def read_preset(name: str) -> Plan:
-    """Read a preset.
-
-    Raises
-    ------
-    InputError
-        If there is none of this name.
-    """
+    """Read a preset; an `InputError` if there is none of this name."""
     known = presets()
     if name not in known:
         hint = nearest(name, known) or f"; allowed: {', '.join(known)}"
@@ -130,7 +99,8 @@ def read_plan(path: Path) -> Plan:
         if values.get(key) is not None and not isinstance(values[key], str):
             raise InputError(f"{path}: {key} is {values[key]!r}; allowed: one name")
     sweep = values.get("sweep")
-    _check_sweep(sweep, rows, path)
+    if sweep is not None:
+        _check_sweep(sweep, rows, path)
     return Plan(path.stem, rows, baseline, keys, seeds, values.get("defaults_of"), sweep)
 
 
@@ -200,9 +170,7 @@ def parse_seeds(value: Any) -> tuple[int, ...]:
     )
 
 
-def _check_sweep(sweep: str | None, rows: Sequence[Row], path: Path) -> None:
-    if sweep is None:
-        return
+def _check_sweep(sweep: str, rows: Sequence[Row], path: Path) -> None:
     values = {row.where: row.keys[sweep] for row in rows if sweep in row.keys}
     if not values:
         raise InputError(f"{path}: sweep is {sweep!r}, which no run sets; name a key that the runs differ in")
@@ -213,26 +181,12 @@ def _check_sweep(sweep: str | None, rows: Sequence[Row], path: Path) -> None:
 
 def dump_plan(plan: Plan, shared: Mapping[str, Any]) -> dict[str, Any]:
     """Return the plan as plain data, which `read_plan` takes; ``shared`` are the keys of all rows in force."""
-    sweep = {"sweep": plan.sweep} if plan.sweep else {}
-    return plain(
-        {
-            "baseline": plan.baseline,
-            "seeds": list(plan.seeds),
-            **sweep,
-            "keys": shared,
-            "runs": [{"name": row.name, **row.keys} for row in plan.rows],
-        }
-    )
+    content = {"baseline": plan.baseline, "seeds": plan.seeds, **({"sweep": plan.sweep} if plan.sweep else {})}
+    return plain(content | {"keys": shared, "runs": [{"name": row.name, **row.keys} for row in plan.rows]})
 
 
 def defaults_of(model: str) -> dict[str, Any]:
-    """Defaults of one of the project's own models.
-
-    Raises
-    ------
-    InputError
-        If it has none.
-    """
+    """Defaults of one of the project's own models; an `InputError` if it has none."""
     path = PROPERTIES / "model" / f"{model}.yaml"
     own = [file.stem for file in sorted(path.parent.glob("*.yaml"))]
     if model not in own:

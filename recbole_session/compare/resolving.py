@@ -1,6 +1,6 @@
 """From a plan to configurations: every row is resolved and checked before anything is trained or written."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,45 +15,27 @@ from recbole_session.run.build import build
 
 # The rows of a table are ranks among the same candidates, measured alike.
 _EQUAL_KEYS = ("eval_candidates", "num_negatives", "negatives_seed", "metrics", "topk", "checkpoint_dir")
+_DATA_KEYS = sorted({*dataset_arguments, "data_path", "SESSION_ID_FIELD", "session_gap", "eval_candidates"})
 
 
 @dataclass(frozen=True)
 class ResolvedRow:
-    """A row with all that a run needs.
-
-    Attributes
-    ----------
-    name, model, dataset : str
-    keys : Mapping
-        What is given to `run_session`: shared and own keys, those that the model does not read left out.
-    resolved : Mapping
-        Every key in force, see `SessionConfig.resolved`; the seed is any.
-    reads : frozenset of str
-        Keys that have a default for this model.
-    checksum : str
-        Of the dataset as this row reads it.
-    """
+    """A row with all that a run needs."""
 
     name: str
     model: str
     dataset: str
-    keys: Mapping[str, Any]
-    resolved: Mapping[str, Any]
-    reads: frozenset[str]
-    checksum: str
+    keys: Mapping[str, Any]  # for `run_session`: shared and own keys, those that the model does not read left out
+    resolved: Mapping[str, Any]  # every key in force, see `SessionConfig.resolved`; the seed is any
+    reads: frozenset[str]  # keys that have a default for this model
+    checksum: str  # of the dataset as this row reads it
 
 
 def resolve(plan: Plan, dataset: str, shared: Mapping[str, Any], command_line: Mapping[str, Any]) -> list[ResolvedRow]:
     """Resolve and check every row, and read the data.
 
-    Parameters
-    ----------
-    plan : Plan
-    dataset : str
-    shared : Mapping
-        Keys of all rows, see `plan.shared_keys`; of the command line they hold what no row sets.
-    command_line : Mapping
-        Keys that win over the rows' own.
+    ``shared`` are the keys of all rows, see `plan.shared_keys`; of the command line they hold what no row sets. The
+    keys of the command line win over the rows' own.
 
     Raises
     ------
@@ -61,7 +43,10 @@ def resolve(plan: Plan, dataset: str, shared: Mapping[str, Any], command_line: M
         For any mistake: in a key, between the keys of a row, or between rows; naming the row where it is one row's.
     """
     configs = {row.name: _config(row, dataset, shared, command_line) for row in plan.rows}
-    _check_that_someone_reads(command_line, configs.values())
+    known = {"gpu_id"}.union(*(known_keys(config.internal_config_dict) for config in configs.values()))
+    for key in command_line:
+        if key not in known:
+            raise InputError(f"--{key} is given, but no model of this comparison reads it; leave it out")
     first = configs[plan.rows[0].name]
     for row in plan.rows:
         for key in _EQUAL_KEYS:
@@ -70,8 +55,15 @@ def resolve(plan: Plan, dataset: str, shared: Mapping[str, Any], command_line: M
                     f"{row.where}: {key} is {configs[row.name].resolved[key]!r}, and {first.resolved[key]!r} in run 1; "
                     "runs of one table must have it in common"
                 )
-    checksums: dict[str, str] = {}
-    return [_resolved(row.name, dataset, configs[row.name], checksums) for row in plan.rows]
+    checksums: dict[str, str] = {}  # by the keys that decide on the data
+    rows = []
+    for name, config in configs.items():
+        data_keys = repr([(key, config.resolved.get(key)) for key in _DATA_KEYS])
+        checksum = checksums[data_keys] = checksums.get(data_keys) or read_data(config)
+        keys, resolved = plain(config.external_config_dict), plain(config.resolved)
+        reads = frozenset(config.internal_config_dict)
+        rows.append(ResolvedRow(name, config["model"], dataset, keys, resolved, reads, checksum))
+    return rows
 
 
 def overridden(row: Row, command_line: Mapping[str, Any]) -> Row:
@@ -112,46 +104,12 @@ def quiet_config(dataset: str, keys: Mapping[str, Any]) -> SessionConfig:
     return SessionConfig(None, dataset, config_dict={key: value for key, value in keys.items() if key != "gpu_id"})
 
 
-def _check_that_someone_reads(command_line: Mapping[str, Any], configs: Iterable[SessionConfig]) -> None:
-    reads: set[str] = {"gpu_id"}
-    for config in configs:
-        reads |= known_keys(config.internal_config_dict)
-    for key in command_line:
-        if key not in reads:
-            raise InputError(f"--{key} is given, but no model of this comparison reads it; leave it out")
-
-
 def check_names(command_line: Mapping[str, Any], options: Sequence[str], dataset: str) -> None:
-    """Refuse keys that neither a model nor the command knows, pointing to the nearest option or key.
-
-    Parameters
-    ----------
-    command_line : Mapping
-        The keys that were given.
-    options : sequence of str
-        Names of the command's own options.
-    dataset : str
-    """
+    """Refuse keys that neither a model nor the command knows, pointing to the nearest of its ``options`` or key."""
     known = known_keys(SessionConfig("SessionBERT4Rec", dataset).internal_config_dict) | keys_of_all_models()
     for key in command_line:
         if key not in known:
             raise InputError(f"option --{key} is unknown{nearest(key, {*options, *known})}")
-
-
-def _resolved(name: str, dataset: str, config: SessionConfig, checksums: dict[str, str]) -> ResolvedRow:
-    data_keys = {*dataset_arguments, "data_path", "SESSION_ID_FIELD", "session_gap", "eval_candidates"}
-    identity = repr([(key, config.resolved.get(key)) for key in sorted(data_keys)])
-    if identity not in checksums:
-        checksums[identity] = read_data(config)
-    return ResolvedRow(
-        name=name,
-        model=config["model"],
-        dataset=dataset,
-        keys=plain(config.external_config_dict),
-        resolved=plain(config.resolved),
-        reads=frozenset(config.internal_config_dict),
-        checksum=checksums[identity],
-    )
 
 
 def read_data(config: SessionConfig) -> str:

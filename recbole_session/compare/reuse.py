@@ -24,14 +24,9 @@ Runs = Mapping[str, list[Path]]
 
 
 def identity(values: Mapping[str, Any], reads: frozenset[str]) -> str:
-    """Text that is equal for two configurations that give the same numbers.
+    """Text that is equal for two configurations, of every key, that give the same numbers.
 
-    Parameters
-    ----------
-    values : Mapping
-        Every key of a run.
-    reads : frozenset of str
-        Keys that its model reads; keys of other models do not count.
+    Keys that only other models read do not count; ``reads`` are those of this one.
     """
     ignored = (FREE_KEYS - _DECISIVE) | (keys_of_all_models() - reads)
     decisive = {key: plain(value) for key, value in values.items() if key not in ignored and (key, value) != _OFF}

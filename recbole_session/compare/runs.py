@@ -16,34 +16,16 @@ _AGAIN = "run `recbole-session compare` again"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs to be compared.
+    """Runs to be compared."""
 
-    Attributes
-    ----------
-    name : str
-        Of the preset or the YAML file.
-    dataset : str
-    names : tuple of str
-        Rows of the table, in order.
-    baseline : str
-        One of ``names``, against which the others are tested.
-    runs : tuple of Run
-    failures : Mapping
-        By ``(name, seed)``: why a run has no result.
-    sweep_key : str or None
-        The key that is swept (Figure 2 of the paper), e.g. ``max_session_segments``.
-    sweep_values : Mapping
-        By row: the value of ``sweep_key``; rows that are not here are drawn as horizontal lines.
-    """
-
-    name: str
+    name: str  # of the preset or the YAML file
     dataset: str
-    names: tuple[str, ...]
-    baseline: str
+    names: tuple[str, ...]  # rows of the table, in order
+    baseline: str  # one of the names, against which the others are tested
     runs: tuple[Run, ...]
-    failures: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    sweep_key: str | None = None
-    sweep_values: Mapping[str, float] = field(default_factory=dict)
+    failures: Mapping[tuple[str, int], str] = field(default_factory=dict)  # by name and seed: why it has no result
+    sweep_key: str | None = None  # the key that is swept (Figure 2 of the paper), e.g. max_session_segments
+    sweep_values: Mapping[str, float] = field(default_factory=dict)  # by row; others are drawn as horizontal lines
 
     @property
     def seeds(self) -> list[int]:

@@ -227,7 +227,7 @@ def test_workers_do_not_change_the_table(tmp_path: Path, capsys: pytest.CaptureF
 def test_more_workers_than_memory_allows_are_refused_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recbole_session.compare.memory.available_bytes", lambda: 3 * 2**30)
+    monkeypatch.setattr("recbole_session.compare.processes.available_bytes", lambda: 3 * 2**30)
     assert main(arguments(tmp_path, "--workers=50", "--seeds=30")) == 2
     error = capsys.readouterr().err
     assert "workers is 50, and a run takes 0." in error and "GiB that are free; allowed: up to " in error
