@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +77,7 @@ def _search(arguments: argparse.Namespace, config_files: list[str], keys: Mappin
     from recbole_session.tune.search_space import PAPER_SPACE, Search, check_space, grid_of, read_space
 
     check_names(keys, _OPTIONS, arguments.dataset)
-    shared: dict[str, Any] = {}
-    for values in (*map(read_yaml_file, config_files), keys):
-        shared = deep_merge(shared, values)
+    shared: dict[str, Any] = reduce(deep_merge, (*map(read_yaml_file, config_files), keys), {})
     config = SessionConfig(arguments.model, arguments.dataset, config_dict=shared)
     for key in config.unused_keys:
         if key in keys:

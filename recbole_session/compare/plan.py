@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,5 @@ def defaults_of(model: str) -> dict[str, Any]:
 
 def shared_keys(plan: Plan, config_files: Sequence[str], command_line: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of all rows: the defaults that the plan names < files < the plan's keys < the command line."""
-    keys = defaults_of(plan.defaults_of) if plan.defaults_of else {}
-    for values in (*map(read_yaml_file, config_files), plan.keys, command_line):
-        keys = deep_merge(keys, values)
-    return keys
+    defaults = defaults_of(plan.defaults_of) if plan.defaults_of else {}
+    return reduce(deep_merge, (*map(read_yaml_file, config_files), plan.keys, command_line), defaults)

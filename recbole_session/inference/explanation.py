@@ -22,21 +22,13 @@ LATEST = 30  # events that the table lists
 class SeenEvent:
     """One event of the user's past.
 
-    Attributes
-    ----------
-    item : str
-    time : int
-        Seconds, Unix UTC.
-    session : int
-        Number of the event's session, from 1.
-    attention : float or None
-        Share of the last layer's attention, averaged over its heads, that the predicted position pays to the
-        event; None if the event lies before what the model reads, or the model is not session-aware.
+    ``attention`` is the share of the last layer's, averaged over its heads, that the predicted position pays to the
+    event; None if the event lies before what the model reads, or the model is not session-aware.
     """
 
     item: str
-    time: int
-    session: int
+    time: int  # seconds, Unix UTC
+    session: int  # number of the event's session, from 1
     attention: float | None
 
 
@@ -89,30 +81,19 @@ def explain(recommender: Recommender, request: Request, k: int = 10) -> Explanat
     The last two answers differ in the session alone if ``request.now`` is given. Otherwise the session goes on
     at the moment of the last event, and the new one opens one second after ``session_gap`` has passed.
 
-    Parameters
-    ----------
-    recommender : Recommender
-    request : Request
-        With at least one known item.
-    k : int
-        Length of the lists.
+    The request has at least one known item; ``k`` is the length of the lists.
     """
     gap = recommender.config["session_gap"]
     histories = _gather(recommender, request)
     now = int(histories.sequences.times[-1 if request.now is not None else -2])
-    moments = {"session goes on": now, "new session": now}
-    if request.now is None:
-        moments["new session"] = now + gap + 1
-    both = {
-        name: _gather(recommender, replace(request, now=moment, new_session=name == "new session"))
-        for name, moment in moments.items()
-    }
+    moments = {"session goes on": now, "new session": now + gap + 1 if request.now is None else now}
     batch = recommender.batch(histories)
     answers = {"answer": _top(recommender, histories, batch, k)}
     for feature in recommender.config["session_features"] or ():
-        batch = batch_without(recommender, histories, feature)
-        answers[f"without {feature}"] = _top(recommender, histories, batch, k)
-    for name, variant in both.items():
+        without = batch_without(recommender, histories, feature)
+        answers[f"without {feature}"] = _top(recommender, histories, without, k)
+    for name, moment in moments.items():
+        variant = _gather(recommender, replace(request, now=moment, new_session=name == "new session"))
         answers[name] = _top(recommender, variant, recommender.batch(variant), k)
     events, other = _events(recommender, histories, batch)
     titles = recommender.vocabulary.titles_of({*chain(*answers.values()), *(event.item for event in events)})

@@ -32,24 +32,13 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Request:
     """One question: what comes next after ``history``, at the moment ``now``.
 
-    Attributes
-    ----------
-    history : sequence of tuple
-        ``(item, time)`` or ``(item, time, session)``, in any order.
-    now : int, float, datetime or None
-        Seconds, Unix UTC; None where it is not known: then no session opens by itself.
-    new_session : bool or "auto"
-        Whether the next event opens a session.
-    name : str
-        How an error calls the history.
-    user : str, int or None
-        Raw id of the user, for models that learn a vector per user, and for the file of answers.
+    Models that learn a vector per user need ``user``, a raw id, and so does the file of answers.
     """
 
-    history: History
-    now: Time | None = None
-    new_session: NewSession = "auto"
-    name: str = "the history"
+    history: History  # in any order
+    now: Time | None = None  # seconds, Unix UTC; None where it is not known: then no session opens by itself
+    new_session: NewSession = "auto"  # whether the next event opens a session
+    name: str = "the history"  # how an error calls it
     user: Item | None = None
 
 
@@ -57,26 +46,14 @@ class Request:
 class Histories:
     """Several histories with at least one known item, in the form of the dataset's own rows.
 
-    Attributes
-    ----------
-    sequences : UserSequences
-        Rows of history ``i`` as user ``i``, in order of time; its last row is the one to be predicted, with
-        item 0.
-    answered : ndarray
-        int64 ``[n]``, which of the requests these are.
-    users : list of str, int or None
-        Their users, ``[n]``.
-    opens_session : ndarray
-        bool ``[R]``, for every request: whether the predicted row opens a session.
-    skipped : ndarray
-        int64 ``[R]``, for every request: events whose item is unknown.
+    The rows of history ``i`` are those of user ``i``, in order of time; the last one is to be predicted, with item 0.
     """
 
     sequences: UserSequences
-    answered: NDArray[np.int64]
-    users: list[Item | None]
-    opens_session: NDArray[np.bool_]
-    skipped: NDArray[np.int64]
+    answered: NDArray[np.int64]  # [n], which of the requests these are
+    users: list[Item | None]  # their users, [n]
+    opens_session: NDArray[np.bool_]  # [R], for every request: whether the predicted row opens a session
+    skipped: NDArray[np.int64]  # [R], for every request: events whose item is unknown
 
     @property
     def targets(self) -> Tensor:
@@ -120,15 +97,7 @@ def gather_histories(requests: Sequence[Request], item_ids: Mapping[Any, int], s
 
     Events of unknown items are dropped first, as rows that a converter or a filter dropped before training.
     Then events are sorted by time (stable) and a session starts where the session id changes or, without ids,
-    where the silence is longer than ``session_gap``.
-
-    Parameters
-    ----------
-    requests : sequence of Request
-    item_ids : Mapping
-        Internal id by raw id.
-    session_gap : int
-        Seconds.
+    where the silence is longer than ``session_gap`` seconds. ``item_ids`` are internal ids by raw id.
 
     Raises
     ------

@@ -107,17 +107,9 @@ def dataset_requests(
 ) -> Iterator[Request]:
     """Ask about every user of a built dataset or, at the test position, about every target of the test split.
 
-    Parameters
-    ----------
-    dataset : SessionDataset
-        After its `build`.
-    at : "end" or "test"
-        ``"end"``: the history is all that the user did. ``"test"``: all before the target, at the target's time and
-        with its session, as in the run's evaluation; ``now`` and ``new_session`` have no say then.
-    now, new_session
-        See `Request`.
-    only : str, optional
-        Raw id: ask about this user alone.
+    At the ``"end"`` the history is all that the user did. At the ``"test"`` it is all before the target, at its
+    time and in its session, as in the run's evaluation; ``now`` and ``new_session``, see `Request`, have no say then.
+    With ``only``, a raw id, this user alone is asked about.
     """
     sequences = dataset.sequences
     users, ends = positions(dataset, at)

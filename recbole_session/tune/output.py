@@ -22,17 +22,9 @@ _MIN_FOR_IMPORTANCE = 4  # trials that ran to their end
 def write_best(
     study: optuna.Study, search: Search, folder: Path, config_files: Sequence[str], given: Mapping[str, Any]
 ) -> Path | None:
-    """Write best.yaml: the keys that were given, and those that were found; None where no trial ran to its end.
+    """Write best.yaml: the keys of the command line, and those that were found; None where no trial ran to its end.
 
-    Parameters
-    ----------
-    study : optuna.Study
-    search : Search
-    folder : Path
-    config_files : sequence of str
-        Named in the command at the top of the file; their keys are not repeated in it.
-    given : Mapping
-        Keys of the command line.
+    ``config_files`` are named in the command at the top of the file; their keys are not repeated in it.
     """
     best = best_trial(study)
     if best is None:

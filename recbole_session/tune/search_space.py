@@ -30,25 +30,13 @@ Space = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched, and on what.
-
-    Attributes
-    ----------
-    dataset : str
-    keys : Mapping
-        Keys that all trials share, with ``model``.
-    config : SessionConfig
-        Of these keys.
-    space : Space
-    sampler : str
-        ``tpe`` or ``grid``.
-    """
+    """What is searched, and on what."""
 
     dataset: str
-    keys: Mapping[str, Any]
-    config: SessionConfig
+    keys: Mapping[str, Any]  # that all trials share, with ``model``
+    config: SessionConfig  # of these keys
     space: Space
-    sampler: str
+    sampler: str  # tpe or grid
 
     @property
     def metric(self) -> str:
@@ -117,15 +105,8 @@ def _check_entry(where: str, entry: Any) -> None:
 def check_space(space: Space, source: str, config: SessionConfig, fixed: Mapping[str, Any]) -> Space:
     """Check a space against the model, and return it without the keys that change nothing for it.
 
-    Parameters
-    ----------
-    space : Space
-    source : str
-        Named in messages.
-    config : SessionConfig
-        Of the model, with the keys that are not searched.
-    fixed : Mapping
-        Keys of the command line.
+    Messages name ``source``. ``config`` is that of the model, with the keys that are not searched, and ``fixed`` are
+    the keys of the command line.
 
     Raises
     ------
@@ -156,13 +137,7 @@ def check_space(space: Space, source: str, config: SessionConfig, fixed: Mapping
 
 
 def grid_of(space: Space) -> dict[str, list[Any]]:
-    """Choices of every key, as Optuna stores them.
-
-    Raises
-    ------
-    InputError
-        If there is a range among them.
-    """
+    """Choices of every key, as Optuna stores them; an `InputError` if there is a range among them."""
     for key, entry in space.items():
         if not isinstance(entry, list):
             raise InputError(f"{key} is a range, which has no grid; list its values, or search with --sampler=tpe")

@@ -114,9 +114,6 @@ def tune(study: optuna.Study, search: Search, n_trials: int, timeout: float | No
 
     Parameters
     ----------
-    study : optuna.Study
-        See `open_study`.
-    search : Search
     n_trials : int
         Finished, pruned and failed ones, and those in progress, count; of a grid there are no more than it has.
     timeout : float, optional
@@ -206,23 +203,9 @@ def _has_room(study: optuna.Study, n_trials: int) -> bool:
 def train(dataset: str, keys: Mapping[str, Any], hook: Callable[[int, float], None] | None = None) -> SessionTrainer:
     """Train as `run_session` does, to the same bits, and stop before the test split.
 
-    Parameters
-    ----------
-    dataset : str
-    keys : Mapping
-        With ``model``.
-    hook : callable
-        See `SessionTrainer.validation_hook`.
-
-    Returns
-    -------
-    SessionTrainer
-        Its ``best_valid_score`` is the best value of ``valid_metric`` among ``valid_candidates``.
-
-    Raises
-    ------
-    InputError
-        As `run_session`; also if the dataset has no user to validate on.
+    The keys name the model. ``hook`` is the trainer's ``validation_hook``, and its ``best_valid_score`` is the best
+    value of ``valid_metric`` among ``valid_candidates``. Beside the errors of `run_session` there is one for a dataset
+    without a user to validate on.
     """
     config = SessionConfig(None, dataset, config_dict=keys)
     parts = build(config)

@@ -96,6 +96,15 @@ def test_attention_is_shared_among_what_the_model_reads(recommender: Recommender
     assert sum(event.attention or 0 for event in found.events) + found.other_attention == pytest.approx(1)
 
 
+def test_attention_is_that_of_the_answer_with_all_features(recommender: Recommender) -> None:
+    histories = gather_histories([Request(HISTORY, now=3 * DAY)], recommender.item_ids, DAY)
+    with torch.no_grad():
+        expected = recommender.model.attention(recommender.batch(histories))[0]
+    found = explain(recommender, Request(HISTORY, now=3 * DAY))
+    events = [2, 3, 5, 6]  # beside padding, session tokens and the mask
+    assert [event.attention for event in found.events] == pytest.approx(expected[events].tolist())
+
+
 def test_the_table_says_what_changed(recommender: Recommender) -> None:
     found = explain(recommender, Request(HISTORY), k=3)
     object.__setattr__(found, "answers", {**found.answers, "answer": ["x", "y", "z"], "without ST": ["y", "x", "w"]})
