@@ -31,23 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Read the runs, write the report, and print the table."""
-    from dataclasses import replace
-
     from recbole_session.compare.runs import read_comparison
     from recbole_session.config.values import read_yaml_file
-    from recbole_session.report.grouping import group_runs, is_comparison
+    from recbole_session.report.grouping import group_runs
     from recbole_session.report.report import write_report
 
-    comparisons = [folder for folder in arguments.folders if is_comparison(folder)]
+    comparisons = [folder for folder in arguments.folders if (folder / "comparison.yaml").is_file()]
     if comparisons and len(arguments.folders) > 1:
         raise InputError(f"{comparisons[0]} is a comparison; name it alone, or name run folders only")
     if comparisons:
         comparison, settings = read_comparison(comparisons[0]), read_yaml_file(comparisons[0] / "comparison.yaml")
         if arguments.baseline is not None:
-            if arguments.baseline not in comparison.names:
-                allowed = ", ".join(map(repr, comparison.names))
-                raise InputError(f"baseline is {arguments.baseline!r}; allowed: {allowed}")
-            comparison = replace(comparison, baseline=arguments.baseline)
+            comparison = comparison.with_baseline(arguments.baseline)
     else:
         comparison, settings = group_runs(arguments.folders, arguments.baseline), {}
     output = arguments.output or (comparisons[0] if comparisons else Path("report"))

@@ -13,8 +13,7 @@ from recbole_session.compare.plan import Plan, dump_plan, shared_keys
 from recbole_session.compare.planned_run import COLUMNS, PlannedRun, describe_runs, describe_time_left, make_run
 from recbole_session.compare.processes import check_memory, run_calls, threads_per_worker, visible_gpus
 from recbole_session.compare.resolving import ResolvedRow, overridden, quiet_config, resolve
-from recbole_session.compare.reuse import existing_run, find_runs, identity
-from recbole_session.compare.runs import Comparison, read_comparison
+from recbole_session.compare.runs import Comparison, existing_run, find_runs, identity, read_comparison
 from recbole_session.config.values import dump_yaml
 from recbole_session.errors import InputError
 from recbole_session.files import replacing
@@ -68,14 +67,8 @@ def prepare(plan: Plan, dataset: str, config_files: Sequence[str], command_line:
 def compare(prepared: Preparation, n_workers: int = 1, audit: bool = True, command: str = "") -> Comparison:
     """Make the runs that are missing, and read all of them back; standard output shows the progress.
 
-    Parameters
-    ----------
-    n_workers : int
-        Runs at once.
-    audit : bool
-        Whether to evaluate every run without its context too.
-    command : str
-        What to type to resume after an interruption.
+    ``n_workers`` runs are made at once. With ``audit``, each is evaluated without its context too. ``command`` is what
+    to type to resume after an interruption.
 
     Raises
     ------

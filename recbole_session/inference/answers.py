@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,21 +82,11 @@ COLUMNS = ("user_id", "rank", "item_id", "score", "source", "new_session", "titl
 
 @contextmanager
 def answer_writer(path: Path, kind: str, titled: bool) -> Iterator[Write]:
-    """Open ``path`` and give a function that writes answers to it.
+    """Open ``path`` and give a function that writes answers to it; an `InputError` if Parquet cannot be written.
 
-    Parameters
-    ----------
-    path : Path
-    kind : str
-        One of `FORMATS`. ``.csv`` or ``.parquet``: a row per recommended item, columns `COLUMNS`, rank 1 is best.
-        ``.jsonl`` or ``.ndjson``: a line per user with the fields of `Recommendation`.
-    titled : bool
-        Whether items have names; else there is no column ``title``.
-
-    Raises
-    ------
-    InputError
-        If Parquet cannot be written.
+    ``kind`` is one of `FORMATS`. ``.csv`` or ``.parquet``: a row per recommended item, columns `COLUMNS`, rank 1 is
+    best; without ``title`` unless items have names. ``.jsonl`` or ``.ndjson``: a line per user with the fields of
+    `Recommendation`.
     """
     columns = COLUMNS if titled else COLUMNS[:-1]
     if kind == ".parquet":
@@ -108,22 +99,19 @@ def answer_writer(path: Path, kind: str, titled: bool) -> Iterator[Write]:
             table.writerow(columns)
             yield lambda answers: table.writerows(row[: len(columns)] for row in _rows(answers))
         else:
-            yield lambda answers: file.writelines(_json_lines(answers))
+            yield lambda answers: file.writelines(_json_line(*answer) for answer in answers)
 
 
 def _rows(answers: Sequence[Answer]) -> Iterator[tuple[Any, ...]]:
     for user, answer in answers:
-        for place, (item, score) in enumerate(zip(answer.items, answer.scores, strict=True)):
-            title = answer.titles[place] if answer.titles else ""
-            yield user, place + 1, item, score, answer.source, answer.new_session, title
+        rows = zip_longest(answer.items, answer.scores, answer.titles, fillvalue="")
+        for rank, (item, score, title) in enumerate(rows, start=1):
+            yield user, rank, item, score, answer.source, answer.new_session, title
 
 
-def _json_lines(answers: Sequence[Answer]) -> Iterator[str]:
-    for user, answer in answers:
-        content = {"user": user, **asdict(answer)}
-        if not answer.titles:
-            del content["titles"]
-        yield json.dumps(content, ensure_ascii=False) + "\n"
+def _json_line(user: str, answer: Recommendation) -> str:
+    content = {name: value for name, value in asdict(answer).items() if name != "titles" or value}
+    return json.dumps({"user": user, **content}, ensure_ascii=False) + "\n"
 
 
 @contextmanager

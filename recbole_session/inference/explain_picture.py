@@ -12,13 +12,7 @@ LONGEST = 22  # letters of a name
 
 
 def draw_explanation(explanation: Explanation, path: Path) -> None:
-    """Write a PNG.
-
-    Raises
-    ------
-    InputError
-        If matplotlib is missing.
-    """
+    """Write a PNG; an `InputError` if matplotlib is missing."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -34,36 +34,18 @@ class SeenEvent:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `explain` found.
-
-    Attributes
-    ----------
-    user : str
-    now : int
-        The moment of the answer, seconds.
-    new_session : bool
-        Whether it opens a session.
-    events : list of SeenEvent
-        In order of time; empty if no item of the history is known.
-    answers : dict of list of str
-        Top items, best first: ``"answer"``; per feature of the model ``"without ST"`` and the like; and
-        ``"session goes on"`` and ``"new session"``.
-    moments : dict of int
-        For the last two: the moment they are computed for, seconds.
-    other_attention : float
-        Share of the attention that goes to session tokens and to the predicted position itself.
-    titles : dict of str
-        Names of the items above that have one, by raw id.
-    """
+    """What `explain` found."""
 
     user: str
-    now: int
-    new_session: bool
-    events: list[SeenEvent]
+    now: int  # the moment of the answer, seconds
+    new_session: bool  # whether it opens a session
+    events: list[SeenEvent]  # in order of time
+    # Top items, best first: "answer"; per feature of the model "without ST" and the like; and "session goes on" and
+    # "new session". For these two, the moment they are computed for, seconds.
     answers: dict[str, list[str]]
     moments: dict[str, int]
-    other_attention: float
-    titles: dict[str, str]
+    other_attention: float  # share that goes to session tokens and to the predicted position itself
+    titles: dict[str, str]  # names of the items above that have one, by raw id
 
     def named(self, item: str) -> str:
         """Name of an item with its raw id, or the id alone."""

@@ -59,12 +59,7 @@ def export_onnx(recommender: Recommender, path: Path) -> float:
     JSON file holds ``inputs`` (their order), ``ids`` (internal id by raw id), ``layout``, ``length``, ``mask``,
     ``session_token`` (0: none) and ``session_gap``.
 
-    Parameters
-    ----------
-    recommender : Recommender
-        On the CPU.
-    path : Path
-        Ending in ``.onnx``.
+    The recommender is on the CPU, and the path ends in ``.onnx``.
 
     Returns
     -------
@@ -209,12 +204,7 @@ def largest_difference(
 
 
 def check_output(path: Path) -> None:
-    """Refuse a path that `export_onnx` could not write to, and missing packages.
-
-    Raises
-    ------
-    InputError
-    """
+    """Refuse a path that `export_onnx` could not write to, and missing packages."""
     if path.suffix != ".onnx":
         raise InputError(f"output is {path}; it must end in .onnx")
     check_writable(path, path.with_suffix(".json"))

@@ -31,17 +31,9 @@ class _Options(TypedDict, total=False):
 
 
 class Recommender:
-    """A trained model that answers on raw ids; `load` makes it.
+    """A trained model that answers on raw ids, ``batch_size`` histories per forward pass; `load` makes it.
 
-    Attributes
-    ----------
-    model : nn.Module
-        In evaluation mode.
-    config : SessionConfig
-        Of the run.
-    vocabulary : Vocabulary
-    batch_size : int
-        Histories per forward pass.
+    The model is in evaluation mode; configuration and vocabulary are those of its run.
     """
 
     def __init__(self, model: Any, config: Any, vocabulary: Vocabulary) -> None:

@@ -16,12 +16,8 @@ def group_runs(folders: Sequence[Path], baseline: str | None = None) -> Comparis
 
     A row is called by its model and session features, and by the keys that tell it from a row of the same name.
 
-    Parameters
-    ----------
-    folders : sequence of Path
-        Run folders, in the order of the rows.
-    baseline : str, optional
-        A row; by default plain ``SessionBERT4Rec []`` where it is there, else the first.
+    The run folders are in the order of the rows. The baseline is a row, by default plain ``SessionBERT4Rec []`` where
+    it is there, else the first.
 
     Raises
     ------
@@ -41,11 +37,9 @@ def group_runs(folders: Sequence[Path], baseline: str | None = None) -> Comparis
     names = _names([keys for keys, _ in groups])
     runs = [Run(r.folder, name) for name, (_, own) in zip(names, groups, strict=True) for r in own]
     _check_runs(runs)
-    plain = [name for name in names if name.startswith("SessionBERT4Rec []")]
-    chosen = baseline if baseline is not None else (plain or names)[0]
-    if chosen not in names:
-        raise InputError(f"baseline is {baseline!r}; allowed: {', '.join(map(repr, names))}")
-    return Comparison("runs", runs[0].result["dataset"], tuple(names), chosen, tuple(runs))
+    plain = next((name for name in names if name.startswith("SessionBERT4Rec []")), names[0])
+    comparison = Comparison("runs", runs[0].result["dataset"], tuple(names), plain, tuple(runs))
+    return comparison if baseline is None else comparison.with_baseline(baseline)
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -80,8 +74,3 @@ def _check_runs(runs: Sequence[Run]) -> None:
             raise InputError(
                 f"{run.folder} and {other} are the same run ({run.name}, seed {run.seed}); name one of them"
             )
-
-
-def is_comparison(folder: Path) -> bool:
-    """Whether ``folder`` is a comparison's, and not a run's."""
-    return (folder / "comparison.yaml").is_file()

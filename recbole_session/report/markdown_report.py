@@ -144,17 +144,13 @@ def _examples(analysis: Analysis, principal: Column) -> list[str]:
     if not len(analysis.examples):
         return []
     baseline, row = (markdown(name) for name in (analysis.comparison.baseline, analysis.compared))
-    rows = [
-        [*map(markdown, (line.user, line.before, line.target)), "first" if line.opens_session else "later",
-         str(line.baseline_rank), str(line.rank)]
-        for line in analysis.examples.itertuples()
-    ]  # fmt: skip
+    cells = analysis.examples.replace({"opens_session": {True: "first", False: "later"}}).map(markdown)
     header = ["user", "before, the latest items", "target", "in its session", f"rank by {baseline}", f"rank by {row}"]
     return [
         "## Examples",
         f"The test targets that gain and lose most in {row}, by rank among {_code(principal[0])} in one seed. They are "
         "picked for their extreme ranks and prove nothing.",
-        markdown_table(header, rows, align="---"),
+        markdown_table(header, cells.to_numpy(), align="---"),
     ]
 
 

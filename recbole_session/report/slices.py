@@ -1,11 +1,8 @@
 """Test targets that have something in common, so that a report can show where a gain comes from."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.stats import Interactions, table_rows
@@ -83,23 +80,16 @@ def slice_users(facts: pd.DataFrame) -> dict[str, pd.Series]:
     dict of Series
         By fact: every target's slice, an ordered categorical ``[N]`` without empty categories.
     """
-    labels = {
-        "opens_session": (np.where(facts["opens_session"], 0, 1), ("first item", "later item")),
-        "gap": (np.searchsorted(_GAP_EDGES, facts["gap"]), _GAP_NAMES),
+    opens = np.where(facts["opens_session"], "first item", "later item")
+    slices = {
+        "opens_session": pd.Categorical(opens, ["first item", "later item"], ordered=True),
+        "gap": pd.cut(facts["gap"].to_numpy(), [-np.inf, *_GAP_EDGES, np.inf], labels=_GAP_NAMES),
     }
     for fact in ("sessions", "items", "popularity"):
         values = facts[fact].to_numpy()
-        edges = _quantile_edges(values)
+        quartiles = np.quantile(values, np.arange(1, N_BINS + 1) / N_BINS, method="inverted_cdf")
+        edges = np.unique([values.min() - 1, *quartiles]).astype(np.int64)  # of bins (low, high] of whole numbers
         ranges = zip(edges[:-1] + 1, edges[1:], strict=True)
-        names = tuple(f"{low:,}" if low == high else f"{low:,} to {high:,}" for low, high in ranges)
-        labels[fact] = (np.searchsorted(edges[1:], values), names)
-    return {
-        fact: pd.Series(pd.Categorical.from_codes(codes, names, ordered=True).remove_unused_categories())
-        for fact, (codes, names) in labels.items()
-    }
-
-
-def _quantile_edges(values: NDArray[Any]) -> NDArray[Any]:
-    """Edges of up to `N_BINS` bins ``(low, high]`` of whole numbers; the first lies one below the least value."""
-    quantiles = np.quantile(values, np.arange(1, N_BINS + 1) / N_BINS, method="inverted_cdf")
-    return np.unique(np.concatenate(([values.min() - 1], quantiles))).astype(np.int64)
+        names = [f"{low:,}" if low == high else f"{low:,} to {high:,}" for low, high in ranges]
+        slices[fact] = pd.cut(values, edges, labels=names)
+    return {fact: pd.Series(each.remove_unused_categories()) for fact, each in slices.items()}

@@ -38,16 +38,8 @@ from numpy.typing import NDArray
 
 from recbole_session.compare.runs import Comparison
 from recbole_session.errors import InputError
+from recbole_session.report import significance
 from recbole_session.report.headings import DECIMALS
-from recbole_session.report.significance import (
-    N_RESAMPLES,
-    bootstrap_means,
-    compare_methods,
-    holm,
-    percentile_interval,
-    randomisation_test,
-    standardised_means,
-)
 from recbole_session.report.slices import slice_users
 from recbole_session.report.user_values import UserValues, common_columns, read_user_values
 from recbole_session.run.folder import CONTEXT_FILE, CONTEXTS, ranks_file
@@ -66,8 +58,12 @@ Statistic = Callable[[UserValues, str], Mapping[str, NDArray[Any]]]
 
 def tests_over_users(values: UserValues, baseline: str) -> dict[str, NDArray[Any]]:
     """Whether these trained models differ."""
-    tested = randomisation_test(values.differences(baseline))
-    return {"p": tested.p, "p_holm": holm(tested.p), "test": np.where(tested.exact, "exact", "monte carlo")}
+    tested = significance.randomisation_test(values.differences(baseline))
+    return {
+        "p": tested.p,
+        "p_holm": significance.holm(tested.p),
+        "test": np.where(tested.exact, "exact", "monte carlo"),
+    }
 
 
 def tests_over_seeds(values: UserValues, baseline: str) -> dict[str, NDArray[Any]]:
@@ -76,12 +72,12 @@ def tests_over_seeds(values: UserValues, baseline: str) -> dict[str, NDArray[Any
     for row in values.others(baseline):
         ours, found = values.per_user(row), np.full((3, len(values.columns)), np.nan)
         if min(len(ours), len(theirs), len(values.weights)) >= 2:
-            test = compare_methods(ours, theirs)
+            test = significance.compare_methods(ours, theirs)
             found[:] = test.p, test.error_of_users, test.error_of_seeds
         parts.append(found)
     p, of_users, of_seeds = np.concatenate(parts, axis=1)
     # A test that cannot be made finds nothing, but the family keeps its size.
-    adjusted = np.where(np.isnan(p), np.nan, holm(np.where(np.isnan(p), 1.0, p)))
+    adjusted = np.where(np.isnan(p), np.nan, significance.holm(np.where(np.isnan(p), 1.0, p)))
     return {"p_methods": p, "p_methods_holm": adjusted, "error_of_users": of_users, "error_of_seeds": of_seeds}
 
 
@@ -89,7 +85,7 @@ def effect_sizes(values: UserValues, baseline: str) -> dict[str, NDArray[Any]]:
     """How large the difference is, and how many users see it."""
     differences = values.differences(baseline)
     return {
-        "d_z": standardised_means(differences),
+        "d_z": significance.standardised_means(differences),
         "users_improved": (differences > 0).mean(axis=0),
         "users_worsened": (differences < 0).mean(axis=0),
     }
@@ -135,7 +131,9 @@ def _whole(comparison: Comparison, values: UserValues) -> pd.DataFrame:
     """Lines of all users as tested, with every statistic."""
     baseline, results = comparison.baseline, _results(comparison)
     lines = results.groupby(CELL, sort=False)["value"].agg(seeds="count", mean="mean", sd_over_seeds="std")
-    lines = lines.join(_means(values, baseline, N_RESAMPLES).set_index(CELL).drop(columns=["mean", "users", "targets"]))
+    lines = lines.join(
+        _means(values, baseline, significance.N_RESAMPLES).set_index(CELL).drop(columns=["mean", "users", "targets"])
+    )
     others = values.others(baseline)
     if others and values.columns:
         found = pd.DataFrame(index=_cells(others, values))
@@ -148,10 +146,7 @@ def _whole(comparison: Comparison, values: UserValues) -> pd.DataFrame:
     lines["verdict"] = np.select([found_by_all & (lines["difference"] > 0), found_by_all], ["better", "worse"], "")
     epochs = {name: _limited_epochs(comparison.runs_of(name)) for name in comparison.names}
     lines["epochs"] = lines.index.get_level_values("row").map(epochs)
-    lines["place"] = 0
-    for (_, metric), means in lines.groupby(["candidates", "metric"], sort=False)["mean"]:
-        lines.loc[means.index, "place"] = _places(means, metric.partition("@")[0] in LOWER_IS_BETTER)
-    return lines.reset_index()
+    return lines.assign(place=_places(lines["mean"]) if len(values.by_row) > 1 else 0).reset_index()
 
 
 def _results(comparison: Comparison) -> pd.DataFrame:
@@ -175,7 +170,7 @@ def _limited_epochs(runs: Sequence[Run]) -> str:
 
 def _cells(rows: Iterable[str], values: UserValues) -> pd.MultiIndex:
     cells = [(row, *column) for row in rows for column in values.columns]
-    return pd.MultiIndex.from_tuples(cells, names=CELL) if cells else pd.MultiIndex.from_arrays([[]] * 3, names=CELL)
+    return pd.MultiIndex.from_frame(pd.DataFrame(cells, columns=CELL))
 
 
 def _means(values: UserValues, baseline: str, n_resamples: int) -> pd.DataFrame:
@@ -186,8 +181,8 @@ def _means(values: UserValues, baseline: str, n_resamples: int) -> pd.DataFrame:
     content = pd.DataFrame({"mean": both.mean(axis=0), "ci_low": np.nan, "ci_high": np.nan})
     if len(both) > 1:
         # A resample of users has its own number of targets to divide by.
-        resampled = bootstrap_means(np.column_stack((both, values.weights)), n_resamples)
-        content["ci_low"], content["ci_high"] = percentile_interval(resampled[:, :-1] / resampled[:, -1:])
+        resampled = significance.bootstrap_means(np.column_stack((both, values.weights)), n_resamples)
+        content["ci_low"], content["ci_high"] = significance.percentile_interval(resampled[:, :-1] / resampled[:, -1:])
     own, difference = content[: means.shape[1]], content[means.shape[1] :]
     own = own.set_index(_cells(rows, values))
     difference = difference.set_index(_cells(values.others(baseline), values))
@@ -207,10 +202,12 @@ def _seeds_ahead(results: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return pairs.assign(**ahead).groupby(CELL)[list(ahead)].sum()
 
 
-def _places(means: pd.Series, lower_is_better: bool) -> pd.Series:
-    """1 for the best of a column, 2 for the second best, as printed; 0 for the others and for a single row."""
-    places = means.map(lambda mean: round(mean, DECIMALS)).rank(method="dense", ascending=lower_is_better)
-    return places.where(places <= 2, 0).astype(int) * (len(means) > 1)
+def _places(means: pd.Series) -> pd.Series:
+    """1 for the best of a column, 2 for the second best, as printed; 0 for the others."""
+    names = means.index.get_level_values("metric").map(lambda metric: metric.partition("@")[0])
+    printed = means.map(lambda mean: round(mean, DECIMALS)) * np.where(names.isin(LOWER_IS_BETTER), 1, -1)
+    places = printed.groupby(level=["candidates", "metric"]).rank(method="dense")
+    return places.where(places <= 2, 0).astype(int)
 
 
 def _contexts(comparison: Comparison) -> list[pd.DataFrame]:

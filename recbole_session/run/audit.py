@@ -86,13 +86,7 @@ def rank_in_contexts(
 
     The device and the number of threads are those of the run: the last bits of a score depend on them.
 
-    Returns
-    -------
-    dataset : SessionDataset
-    ranks : dict of SplitRanks
-        By context.
-    facts : dict
-        How often the inferred context is right, see `compare_contexts`.
+    Returns the dataset, its ranks by context, and how often the inferred context is right, see `compare_contexts`.
     """
     environment = run.result["environment"]
     on_gpu = environment["device"].startswith("cuda") and torch.cuda.is_available()

@@ -80,13 +80,7 @@ _FACTS = ("targets", "told_new_session", "inferred_new_session", "inferred_right
 
 
 def read_contexts(run_folder: Path) -> Result:
-    """Read context.json and check that it holds what `audit.audit_run` writes.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or damaged.
-    """
+    """Read context.json and check that it holds what `audit.audit_run` writes; else an `InputError`."""
     path = run_folder / CONTEXT_FILE
     content: Result = read_json(path, {**dict.fromkeys(CONTEXTS, dict), **dict.fromkeys(_FACTS, NUMBER)})
     check_metrics_by_set(path, content, *CONTEXTS)

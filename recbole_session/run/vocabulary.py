@@ -62,13 +62,7 @@ def write_vocabulary(run_folder: Path, dataset: Any) -> None:
 
 
 def read_vocabulary(run_folder: Path) -> Vocabulary:
-    """Read the vocabulary of a run folder.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or is not what `write_vocabulary` writes.
-    """
+    """Read the vocabulary of a run folder; an `InputError` if it is not what `write_vocabulary` writes."""
     path = run_folder / VOCABULARY_FILE
     content = read_json(path, dict.fromkeys(("items", "item_counts", "users"), list))
     check_fields(path, {"titles": [], **content}, {"titles": list})

@@ -17,15 +17,15 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_session.compare.resolving import read_data
-from recbole_session.compare.reuse import identity
+from recbole_session.compare.runs import identity
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.errors import InputError
 from recbole_session.interrupts import Interrupted, signals_noted, stop_if_signalled
 from recbole_session.live import live_table
 from recbole_session.run.build import build
 from recbole_session.run.trainer import SessionTrainer
+from recbole_session.tune.output import COLUMNS, count_trials, describe_search, describe_trial
 from recbole_session.tune.search_space import Search, grid_of, suggest
-from recbole_session.tune.view import COLUMNS, count_trials, describe_search, describe_trial
 
 # A trial whose process gives no sign of life for so long is repeated.
 HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60

@@ -7,8 +7,8 @@ import pytest
 optuna = pytest.importorskip("optuna")
 
 from recbole_session.config.session_config import SessionConfig  # noqa: E402
+from recbole_session.tune.output import best_trial, count_trials, describe_search, describe_trial  # noqa: E402
 from recbole_session.tune.search_space import Search, suggest  # noqa: E402
-from recbole_session.tune.view import best_trial, count_trials, describe_search, describe_trial  # noqa: E402
 
 SPACE = {"session_features": [[], ["ST"]], "learning_rate": {"low": 0.001, "high": 0.1}}
 
