@@ -33,6 +33,7 @@ from recbole_session.config.session_config import SessionConfig
 from recbole_session.converters import convert
 from recbole_session.run.build import build
 from recbole_session.run.loggers import RunLog
+from recbole_session.run.trainer import SessionTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 2020
@@ -97,7 +98,7 @@ def build_ours(model: str, dataset: str, data_path: Path, folder: Path, *files: 
     values = {"data_path": str(data_path), "checkpoint_dir": str(folder / "saved"), "checkpoint_interval": 1e9}
     config = SessionConfig(model, dataset, files, {**values, **keys})
     parts = build(config)
-    trainer = parts.trainer(Path(tempfile.mkdtemp(dir=folder)))
+    trainer = SessionTrainer(parts, Path(tempfile.mkdtemp(dir=folder)))
     return SimpleNamespace(**vars(parts), data=parts.dataset, trainer=trainer)
 
 

@@ -46,10 +46,7 @@ class Preparation:
 def prepare(plan: Plan, dataset: str, config_files: Sequence[str], command_line: Mapping[str, Any]) -> Preparation:
     """Resolve and check everything a comparison consists of.
 
-    Raises
-    ------
-    InputError
-        For any mistake, among them two rows that would be the same run.
+    An `InputError` for any mistake, among them two rows that would be the same run.
     """
     shared = shared_keys(plan, config_files, command_line)
     rows = resolve(plan, dataset, shared, command_line)
@@ -143,13 +140,7 @@ def _make(
 
 
 def _outcome(run: PlannedRun, failure: str | None) -> str:
-    """Note how a run ended, and say it in words.
-
-    Raises
-    ------
-    InputError
-        If it used other data than the comparison was prepared with.
-    """
+    """Note how a run ended, and say it in words; refuse one on other data than the comparison was prepared with."""
     if not run.is_finished:
         run.failure = failure or "its process left no result"
         return f"FAILED, {run.failure}"

@@ -74,10 +74,7 @@ def read_plan(path: Path) -> Plan:
         - {name: plain, session_features: []}
         - {session_features: [ST], hidden_size: 32}
 
-    Raises
-    ------
-    InputError
-        For every mistake, naming file and entry.
+    An `InputError` names file and entry of a mistake.
     """
     values = read_yaml_file(path)
     for key in values:

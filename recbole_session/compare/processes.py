@@ -199,7 +199,7 @@ def print_peak_bytes(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
 
 
 def _first_batch(dataset: str, keys: Mapping[str, Any]) -> int:
-    """Train on one batch, evaluate one, and return the bytes of the weights."""
+    """Train on one batch, evaluate one, and return the bytes of the weights; the rest is free again then."""
     from recbole_session.config.session_config import SessionConfig
     from recbole_session.run.build import build
 

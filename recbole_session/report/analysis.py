@@ -11,10 +11,9 @@ from recbole_session.compare.runs import Comparison
 from recbole_session.config.values import plain
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.errors import InputError
-from recbole_session.report.examples import find_examples
 from recbole_session.report.sentences import describe_candidates, failures, legend, summary
-from recbole_session.report.slices import dataset_table, user_facts
 from recbole_session.report.tables import in_column, metrics_columns
+from recbole_session.report.targets import dataset_table, find_examples, user_facts
 from recbole_session.report.tidy import empty_table, tidy_table
 from recbole_session.report.user_values import Column, UserValues, read_user_values
 from recbole_session.run.folder import CONFIG_FILE
@@ -42,7 +41,7 @@ class Analysis:
     no_slices: str  # why there are no slices; else empty
     common: dict[str, Any]  # keys that all rows share
     differing: dict[str, dict[str, Any]]  # the other keys, by row
-    examples: pd.DataFrame  # of `compared`, see `examples.find_examples`; empty where the dataset cannot be loaded
+    examples: pd.DataFrame  # of `compared`, see `targets.find_examples`; empty where the dataset cannot be loaded
     failures: list[tuple[str, str]]  # see the functions in `sentences`, here and below
     legend: list[str]
     summary: list[str]

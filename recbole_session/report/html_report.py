@@ -16,8 +16,8 @@ from recbole_session.report import headings
 from recbole_session.report.analysis import Analysis
 from recbole_session.report.sentences import describe_split
 from recbole_session.report.significance import N_RESAMPLES
-from recbole_session.report.slices import FACTS
 from recbole_session.report.tables import n_parameters
+from recbole_session.report.targets import FACTS
 from recbole_session.report.tidy import ALPHA
 from recbole_session.run.folder import CONTEXTS
 

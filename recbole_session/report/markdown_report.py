@@ -9,8 +9,8 @@ from recbole_session.report import headings
 from recbole_session.report.analysis import Analysis
 from recbole_session.report.headings import column_title, one_line, written
 from recbole_session.report.sentences import describe_split
-from recbole_session.report.slices import FACTS
 from recbole_session.report.tables import in_column, markdown, markdown_table, metrics_markdown, wide
+from recbole_session.report.targets import FACTS
 from recbole_session.report.user_values import Column
 from recbole_session.run.folder import CONTEXTS
 

@@ -6,7 +6,7 @@ A line is a row of the comparison in one column (candidate set and metric), for 
 column                       content
 ============================ ==========================================================================================
 row, candidates, metric      what was measured
-fact, slice                  the targets: one of ``slices.FACTS`` and a slice of it; both empty for all targets
+fact, slice                  the targets: one of ``targets.FACTS`` and a slice of it; both empty for all targets
 context                      empty for the runs as tested; in the audit of the context, of the audited runs alone: what
                              they knew of the next interaction, one of ``CONTEXTS``
 users, targets, seeds        how many; under leave one out every user has one target
@@ -40,7 +40,7 @@ from recbole_session.compare.runs import Comparison
 from recbole_session.errors import InputError
 from recbole_session.report import significance
 from recbole_session.report.headings import DECIMALS
-from recbole_session.report.slices import slice_users
+from recbole_session.report.targets import slice_users
 from recbole_session.report.user_values import UserValues, common_columns, read_user_values
 from recbole_session.run.folder import CONTEXT_FILE, CONTEXTS, ranks_file
 from recbole_session.run.run import Run
@@ -108,7 +108,7 @@ def tidy_table(comparison: Comparison, values: UserValues, facts: pd.DataFrame |
     """Compute the table; the head of this file lists its columns.
 
     The comparison has at least one finished run, and ``values`` are its own, as tested. Without the facts of
-    `slices.user_facts` there are no slices.
+    `targets.user_facts` there are no slices.
 
     Raises
     ------

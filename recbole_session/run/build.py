@@ -21,7 +21,6 @@ from recbole_session.errors import InputError, shown
 from recbole_session.evaluator.ranking_evaluator import RankingEvaluator
 from recbole_session.run.checkpoint import State, check_fits, dataset_checksum, read_checkpoint
 from recbole_session.run.folder import LAST_FILE, check_same_configuration
-from recbole_session.run.trainer import SessionTrainer
 
 
 @dataclass
@@ -50,12 +49,6 @@ class Parts:
         check_fits(path, state, self.model, self.config["dataset"], self.checksum)
         check_same_configuration(self.config.resolved, state["config"], path)
         return state
-
-    def trainer(self, folder: Path, refit_epochs: int | None = None) -> SessionTrainer:
-        """Return a trainer that is about to start; it writes into ``folder``."""
-        trainer = SessionTrainer(self.config, self.model, self.evaluator, folder, self.checksum, refit_epochs)
-        set_seed(self.config)
-        return trainer
 
 
 def build(config: Any, with_model: bool = True) -> Parts:

@@ -38,10 +38,7 @@ PROGRESS: Fields = {
 def cpu_copy(value: Any) -> Any:
     """Copy of ``value`` made of CPU tensors and plain data alone, independent of the original.
 
-    Raises
-    ------
-    TypeError
-        For anything that the weights-only loader would refuse.
+    A `TypeError` for anything that the weights-only loader would refuse.
     """
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
@@ -74,10 +71,7 @@ def write_checkpoint(path: Path, state: State) -> None:
 def read_checkpoint(path: Path) -> State:
     """Read a checkpoint; nothing in it is executed, and its checksums must hold.
 
-    Raises
-    ------
-    InputError
-        If the file is missing, cut short, damaged, holds Python objects, or is not a checkpoint of this project.
+    An `InputError` if it is missing, cut short, damaged, holds Python objects, or is not one of this project.
     """
     _check_archive(path)
     try:

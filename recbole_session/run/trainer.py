@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_session.compat import recbole_logs_to
 from recbole_session.distributed import mean_over_processes, process_count, process_rank
 from recbole_session.errors import InputError
-from recbole_session.evaluator.ranking_evaluator import RankingEvaluator, SplitRanks
+from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.interrupts import Interrupted, is_signalled, stop_if_signalled
 from recbole_session.run import checkpoint
+from recbole_session.run.build import Parts, set_seed
 from recbole_session.run.checkpoint import PROGRESS, State, cpu_copy, load_weights, write_checkpoint
 from recbole_session.run.folder import BEST_FILE, LAST_FILE
 from recbole_session.run.loggers import RunLog, metric_names
@@ -31,14 +32,14 @@ class _TimeIsUp(Exception):
 
 
 class SessionTrainer(Trainer):
-    """RecBole's training loop over any of its sequential models and ours.
+    """RecBole's training loop over any of its sequential models and ours; a new trainer is about to start.
 
     Parameters
     ----------
+    parts : Parts
+        With a model.
     run_folder : Path
         Takes the checkpoints ``best.pth`` and ``last.pth`` and the TensorBoard events.
-    checksum : str
-        Of the dataset; goes into the checkpoints, see `checkpoint.dataset_checksum`.
     refit_epochs : int, optional
         Train that many epochs whatever ``epochs`` and ``train_time_limit`` say, and log to no service: see `refit`.
 
@@ -62,15 +63,8 @@ class SessionTrainer(Trainer):
     epochs: int
     validation_hook: Callable[[int, float], None] | None = None
 
-    def __init__(
-        self,
-        config: Any,
-        model: nn.Module,
-        evaluator: RankingEvaluator,
-        run_folder: Path,
-        checksum: str,
-        refit_epochs: int | None = None,
-    ) -> None:
+    def __init__(self, parts: Parts, run_folder: Path, refit_epochs: int | None = None) -> None:
+        config, model = parts.config, parts.model
         self.run_log = RunLog(config, run_folder if process_rank() == 0 and refit_epochs is None else None)
         with recbole_logs_to(self.run_log):
             super().__init__(config, model)
@@ -78,7 +72,7 @@ class SessionTrainer(Trainer):
         self.time_limit = config["train_time_limit"] if refit_epochs is None else None
         self.run_folder = run_folder
         self.saved_model_file = str(run_folder / BEST_FILE)
-        self.ranking_evaluator = evaluator
+        self.ranking_evaluator = parts.evaluator
         self.best_epoch = -1
         self.epochs_run = 0
         self.train_seconds = 0.0
@@ -87,7 +81,7 @@ class SessionTrainer(Trainer):
         self._identity = {
             "model": type(model).__name__,
             "dataset": config["dataset"],
-            "dataset_checksum": checksum,
+            "dataset_checksum": parts.checksum,
             "config": config.resolved,
         }
         self._best: State = {}
@@ -95,6 +89,7 @@ class SessionTrainer(Trainer):
         self._last_write = time.monotonic()
         self._step = 0
         self._shared_loss = SharedLoss(model, self.device) if process_count() > 1 else None
+        set_seed(config)
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """RecBole's optimizer; Adam and AdamW update all weights in one fused pass over memory."""

@@ -121,7 +121,7 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
 def _trainer(parts: Parts, folder: Path, refit_epochs: int | None = None) -> SessionTrainer:
     """Return a trainer that starts, or that resumes from what ``folder`` holds."""
     state = on_first_process(lambda: parts.saved_state(folder))
-    trainer = parts.trainer(folder, refit_epochs)
+    trainer = SessionTrainer(parts, folder, refit_epochs)
     if state is not None:
         trainer.resume_from(state, parts.train)
         logging.getLogger().info(f"resuming after {trainer.epochs_run} epochs")

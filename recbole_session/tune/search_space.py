@@ -76,10 +76,7 @@ def read_space(path: Path) -> Space:
         hidden_size: [32, 64, 128]
         learning_rate: {low: 1.0e-4, high: 1.0e-2, log: True}
 
-    Raises
-    ------
-    InputError
-        Naming file and key.
+    An `InputError` names file and key.
     """
     space = read_yaml_file(path)
     if not space:

@@ -212,7 +212,7 @@ def train(dataset: str, keys: Mapping[str, Any], hook: Callable[[int, float], No
     if not parts.valid:
         raise InputError(f"dataset {dataset!r} has no user with four interactions, so there is nothing to tune on")
     with tempfile.TemporaryDirectory() as folder:
-        trainer = parts.trainer(Path(folder))
+        trainer = SessionTrainer(parts, Path(folder))
         trainer.validation_hook = hook
         with trainer.run_log:
             trainer.fit(parts.train, parts.valid, show_progress=config["show_progress"] and sys.stderr.isatty())

@@ -3,8 +3,8 @@ import pandas as pd
 from recbole_session.compare.runs import Comparison
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.report.analysis import analyse
-from recbole_session.report.examples import find_examples
 from recbole_session.report.report import write_report
+from recbole_session.report.targets import find_examples
 from tests.conftest import DAY
 
 # Users in another order than their ids; the target of b opens a session.

@@ -1,7 +1,7 @@
 import pandas as pd
 
 from recbole_session.data.dataset import SessionDataset
-from recbole_session.report.slices import dataset_table, slice_users, user_facts
+from recbole_session.report.targets import dataset_table, slice_users, user_facts
 from tests.conftest import DAY
 
 FACTS = pd.DataFrame(
