@@ -40,6 +40,7 @@ from recbole_session.compare.runs import Comparison
 from recbole_session.errors import InputError
 from recbole_session.report import significance
 from recbole_session.report.headings import DECIMALS
+from recbole_session.report.significance import N_RESAMPLES
 from recbole_session.report.targets import slice_users
 from recbole_session.report.user_values import UserValues, common_columns, read_user_values
 from recbole_session.run.folder import CONTEXT_FILE, CONTEXTS, ranks_file
@@ -131,9 +132,7 @@ def _whole(comparison: Comparison, values: UserValues) -> pd.DataFrame:
     """Lines of all users as tested, with every statistic."""
     baseline, results = comparison.baseline, _results(comparison)
     lines = results.groupby(CELL, sort=False)["value"].agg(seeds="count", mean="mean", sd_over_seeds="std")
-    lines = lines.join(
-        _means(values, baseline, significance.N_RESAMPLES).set_index(CELL).drop(columns=["mean", "users", "targets"])
-    )
+    lines = lines.join(_means(values, baseline, N_RESAMPLES).set_index(CELL).drop(columns=["mean", "users", "targets"]))
     others = values.others(baseline)
     if others and values.columns:
         found = pd.DataFrame(index=_cells(others, values))
