@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -182,15 +182,8 @@ def _rule_of_default(default: object) -> kinds.Rule | None:
     return kinds.or_none(kinds.MAPPING) if isinstance(default, Mapping) else None
 
 
-def check_combination(values: Mapping[str, Any], topk: Collection[int]) -> None:
-    """Refuse values that are allowed one by one but not together.
-
-    Parameters
-    ----------
-    values : Mapping
-        All keys with their final values.
-    topk : Collection of int
-        The values of ``topk``.
+def check_combination(values: Mapping[str, Any]) -> None:
+    """Refuse final ``values`` of keys that are allowed one by one but not together.
 
     Raises
     ------
@@ -204,6 +197,7 @@ def check_combination(values: Mapping[str, Any], topk: Collection[int]) -> None:
     _demand(len(set(sets)) == len(sets), f"eval_candidates is {entries!r}", "sets with different names")
     allowed = f"one of eval_candidates, {', '.join(sets)}"
     _demand(chosen in sets, f"valid_candidates is {chosen!r}", allowed)
+    topk = values["topk"] if isinstance(values["topk"], list) else [values["topk"]]
     metrics = [metric.lower() for metric in values["metrics"]]
     names = list(dict.fromkeys(metric if metric == "gauc" else f"{metric}@{k}" for metric in metrics for k in topk))
     if valid_metric.lower() not in names:

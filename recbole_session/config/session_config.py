@@ -124,8 +124,7 @@ class SessionConfig(Config):
             raise InputError(f"train_neg_sample_args is {shown(negatives)}, but {self.model} draws none; leave it out")
         values["model"], values["dataset"] = self.model, self.dataset
         values["metrics"] = [values["metrics"]] if isinstance(values["metrics"], str) else values["metrics"]
-        topk = values["topk"] if isinstance(values["topk"], list) else [values["topk"]]
-        check_combination({key: value for key, value in values.items() if key not in self.unused_keys}, topk)
+        check_combination({key: value for key, value in values.items() if key not in self.unused_keys})
         # Left out: what RecBole derives from other keys, and the GPU of this machine unless it was asked for.
         derived = {"MODEL_TYPE", "valid_metric_bigger"} | ({"gpu_id"} - set(self.external_config_dict))
         self.resolved = {key: copy.deepcopy(value) for key, value in values.items() if key not in derived}

@@ -13,22 +13,9 @@ from typing import Any
 
 import duckdb
 
+from recbole_session.converters import lines
 from recbole_session.converters.columns import FORMATS, SECONDS, Columns, id_fault, number, seconds_of
 from recbole_session.converters.engine import Reader
-from recbole_session.converters.lines import (
-    MAX_LINE_BYTES,
-    MAX_TIME,
-    REPORTED,
-    BadLine,
-    line_faults,
-    lines_sql,
-    read_csv_sql,
-    shown,
-    sql_name,
-    sql_path,
-    sql_text,
-    time_fault,
-)
 from recbole_session.converters.sources import Source, plain_text
 from recbole_session.errors import InputError
 
@@ -73,23 +60,24 @@ class GenericReader(Reader):
             SELECT CASE WHEN good THEN token("user") END AS user_id, CASE WHEN good THEN token(item) END AS item_id,
                 rating, CASE WHEN good THEN CAST(floor(seconds) AS BIGINT) END AS seconds,
                 {session} AS own_session, title, used AND NOT good AS malformed
-            FROM (SELECT *, used AND coalesce(seconds >= 0 AND floor(seconds) <= {MAX_TIME} AND isfinite(rating)
+            FROM (SELECT *, used AND coalesce(seconds >= 0 AND floor(seconds) <= {lines.MAX_TIME} AND isfinite(rating)
                     AND {fits}, false) AS good
                 FROM (SELECT "user", item, {session} AS session, {title} AS title, {SECONDS[self._unit]} AS seconds,
                         {rating} AS rating, used
                     FROM ({self._fields})))"""
 
-    def faults(self, rows: list[int], rejected: list[int]) -> list[BadLine]:
+    def faults(self, rows: list[int], rejected: list[int]) -> list[lines.BadLine]:
         """Name the first malformed lines; Parquet's "lines" are rows."""
         if self.format == "jsonl":
-            return line_faults(self._path, 0, rows, rejected, self._json_reason)
+            return lines.line_faults(self._path, 0, rows, rejected, self._json_reason)
         if self.format == "csv":
-            return list(islice(self._csv_faults(), REPORTED))
+            return list(islice(self._csv_faults(), lines.REPORTED))
         with duckdb.connect() as connection:
             found = []
             for row in rows:
                 record = connection.sql(f"SELECT * FROM ({self._fields}) LIMIT 1 OFFSET {row}").fetchall()[0]
-                found.append(BadLine(row + 1, self.reason(record[: len(self._columns.wanted)]) or "does not read"))
+                reason = self.reason(record[: len(self._columns.wanted)]) or "does not read"
+                found.append(lines.BadLine(row + 1, reason))
         return found
 
     def reason(self, values: Iterable[Any]) -> str | None:
@@ -99,21 +87,21 @@ class GenericReader(Reader):
         seconds = seconds_of(record.get("time", 0), self._unit if "time" in record else "s")
         for role, value in record.items():
             if role in _IDS and type(value) not in (str, int):
-                return f"{role} {shown(str(value))} is not text or a whole number"
+                return f"{role} {lines.shown(str(value))} is not text or a whole number"
             if role == "time" and seconds is None:
-                return f"time {shown(str(value))} is not {_UNIT_NAMES[self._unit]}"
+                return f"time {lines.shown(str(value))} is not {_UNIT_NAMES[self._unit]}"
             if role == "rating" and number(value) is None:
-                return f"rating {shown(str(value))} is not a number"
+                return f"rating {lines.shown(str(value))} is not a number"
         for role in _IDS:
             if role in record and (fault := id_fault(str(record[role]))):
-                return f"{role} {shown(str(record[role]), 20)} {fault}"
-        return time_fault(math.floor(seconds or 0))
+                return f"{role} {lines.shown(str(record[role]), 20)} {fault}"
+        return lines.time_fault(math.floor(seconds or 0))
 
     def check_columns(self, names: list[str]) -> None:
         """Refuse a file that lacks a wanted column, or has it twice."""
         for column in self._columns.wanted.values():
             if names.count(column) != 1 and not column.startswith("="):
-                found = f"{names.count(column) or 'no'} column {column!r} but {shown(', '.join(names))}"
+                found = f"{names.count(column) or 'no'} column {column!r} but {lines.shown(', '.join(names))}"
                 raise InputError(
                     f"{self._source.name} line 1 has {found}: "
                     "name its columns by --user_col, --item_col, --time_col, --rating_col, and mind --delimiter."
@@ -126,9 +114,9 @@ class GenericReader(Reader):
             self._header, self._skip = self.csv_header(stream)
         names = {f"{_FIELD}{place}": name for place, name in enumerate(self._header)}
         quote = '"' if self._columns.quoted else ""
-        table = read_csv_sql(self._path, list(names), self._skip, self._columns.delimiter, quote)
+        table = lines.read_csv_sql(self._path, list(names), self._skip, self._columns.delimiter, quote)
         if self._columns.computed:
-            every = ", ".join(f"{field} AS {sql_name(name)}" for field, name in names.items())
+            every = ", ".join(f"{field} AS {lines.sql_name(name)}" for field, name in names.items())
             table = f"(SELECT *, {every} FROM {table})"
         picked = ", ".join(
             f'{column[1:] if column[0] == "=" else _FIELD + str(self._header.index(column))} AS "{role}"'
@@ -136,7 +124,7 @@ class GenericReader(Reader):
         )
         return f"SELECT {picked}, {self._used} AS used FROM {table}"
 
-    def _csv_faults(self) -> Iterator[BadLine]:
+    def _csv_faults(self) -> Iterator[lines.BadLine]:
         """Read a CSV file once more with Python's csv module, which counts lines; a record may span several."""
         with self._path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             records = self._csv_records(stream)
@@ -147,23 +135,23 @@ class GenericReader(Reader):
                 try:
                     values = self._csv_values(next(records), self._header)
                     if values and (reason := self.reason(values)):
-                        yield BadLine(line, reason)
+                        yield lines.BadLine(line, reason)
                 except StopIteration:
                     return
                 except csv.Error as error:
-                    yield BadLine(line, f"not CSV: {error}")
+                    yield lines.BadLine(line, f"not CSV: {error}")
                 except ValueError as error:
-                    yield BadLine(line, str(error))
+                    yield lines.BadLine(line, str(error))
 
-    def _csv_records(self, lines: Iterable[str]) -> Any:
+    def _csv_records(self, text: Iterable[str]) -> Any:
         mark, quoted = self._columns.delimiter, self._columns.quoted
-        return csv.reader(lines, delimiter=mark, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
+        return csv.reader(text, delimiter=mark, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
 
-    def csv_header(self, lines: Iterable[str]) -> tuple[list[str], int]:
+    def csv_header(self, text: Iterable[str]) -> tuple[list[str], int]:
         """Return the columns that a CSV file names, or is said to have, and how many lines that takes."""
         if self._columns.header:
             return list(self._columns.header), 0
-        records = self._csv_records(lines)
+        records = self._csv_records(text)
         try:
             header = next(records)
         except csv.Error as error:
@@ -193,7 +181,7 @@ class GenericReader(Reader):
         wanted = self._columns.wanted
         keys = [column for column in wanted.values() if column[0] != "="]
         every = self._json_keys() if self._columns.computed else []
-        pointers = ", ".join(sql_text("/" + key.replace("~", "~0").replace("/", "~1")) for key in keys + every)
+        pointers = ", ".join(lines.sql_text("/" + key.replace("~", "~0").replace("/", "~1")) for key in keys + every)
         picked = []
         for role, column in wanted.items():
             kinds = "'VARCHAR', 'UBIGINT', 'BIGINT'" + (", 'DOUBLE'" if role in ("time", "rating") else "")
@@ -204,10 +192,10 @@ class GenericReader(Reader):
             picked.append(f'{value} AS "{role}"')
         table = (
             f"(SELECT text, CASE WHEN json_valid(text) AND json_type(text) = 'OBJECT' "
-            f"THEN json_extract(text, [{pointers}]) END AS v FROM {lines_sql(self._path)})"
+            f"THEN json_extract(text, [{pointers}]) END AS v FROM {lines.lines_sql(self._path)})"
         )
         if every:
-            named = (f"v[{place}]->>'$' AS {sql_name(key)}" for place, key in enumerate(every, start=len(keys) + 1))
+            named = (f"v[{place}]->>'$' AS {lines.sql_name(key)}" for place, key in enumerate(every, len(keys) + 1))
             table = f"(SELECT *, {', '.join(named)} FROM {table})"
         # A line that is not JSON has no columns to test and counts as malformed.
         used = f"coalesce(trim(text) <> '', false) AND (v IS NULL OR {self._used})"
@@ -216,14 +204,14 @@ class GenericReader(Reader):
     def _json_keys(self) -> list[str]:
         with self._path.open(encoding="utf-8-sig", errors="replace") as stream:
             try:
-                return list(json.loads(stream.readline(MAX_LINE_BYTES)))
+                return list(json.loads(stream.readline(lines.MAX_LINE_BYTES)))
             except (ValueError, TypeError, RecursionError) as error:
                 name = self._source.name
                 raise InputError(f"{name} line 1 is not a JSON object, and --where needs its keys.") from error
 
     def _json_reason(self, line: bytes) -> str:
         try:
-            return self.reason(self.json_values(line)) or f"not a JSON object: {shown(line)}"
+            return self.reason(self.json_values(line)) or f"not a JSON object: {lines.shown(line)}"
         except ValueError as error:
             return str(error)
 
@@ -237,23 +225,23 @@ class GenericReader(Reader):
         except UnicodeDecodeError:
             raise ValueError(_NOT_UTF8) from None
         except (ValueError, TypeError, RecursionError):
-            raise ValueError(f"not a JSON object: {shown(line)}") from None
+            raise ValueError(f"not a JSON object: {lines.shown(line)}") from None
 
     # ---- Parquet
 
     def _parquet_fields(self) -> str:
-        table = f"read_parquet({sql_path(self._path)})"
+        table = f"read_parquet({lines.sql_path(self._path)})"
         with duckdb.connect() as connection:
             try:
                 described = connection.sql(f"DESCRIBE SELECT * FROM {table}").fetchall()
             except duckdb.Error as error:
-                what = f"{self._source.name} does not read as Parquet ({shown(str(error))})"
+                what = f"{self._source.name} does not read as Parquet ({lines.shown(str(error))})"
                 raise InputError(f"{what}: is it whole?") from error
         types = {name: kind for name, kind, *_ in described}
         self.check_columns(list(types))
         picked = []
         for role, name in self._columns.wanted.items():
-            value = name[1:] if name[0] == "=" else sql_name(name)
+            value = name[1:] if name[0] == "=" else lines.sql_name(name)
             use = "value" if name[0] == "=" else parquet_use(role, types[name])
             if use == "moment":
                 value, self._unit = f"CAST(floor(epoch({value})) AS BIGINT)", "s"

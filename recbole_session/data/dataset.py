@@ -26,15 +26,10 @@ from recbole_session.errors import InputError, nearest, shown
 class SessionDataset(SequentialDataset):
     """The interactions of an atomic file in exact order of time, split as `data.splits` describes.
 
-    `build` returns one view per split over the same flat arrays. A view is indexed with sample numbers and
-    answers with an `Interaction` in the layout that the model class names as ``batch_layout``:
-
-    ``"prefix"`` (RecBole's sequential models)
-        a sample per target; ``item_id_list`` and ``timestamp_list`` ``[B, L]`` oldest first, padding last,
-        ``item_length`` ``[B]``, the target as ``item_id`` and ``timestamp`` ``[B]``. Times are int64 seconds.
-    ``"tokens"`` (session-aware models)
-        in training a sample per user; ``item_seq``, ``session_seq``, ``time_seq`` ``[B, L]``, see
-        `data.batches.token_batch`.
+    `build` returns one view per split over the same flat arrays. A view is indexed with sample numbers and answers with
+    an `Interaction`: users and targets, int64 ``[B]``, and their histories in the layout that the model class names as
+    ``batch_layout``. That is ``"prefix"`` (RecBole's models), see `batches.prefix_batch`, or ``"tokens"``
+    (session-aware models), see `batches.token_batch`.
 
     Attributes
     ----------
