@@ -87,12 +87,11 @@ def subset_of(choices: Collection[str]) -> Rule:
 
 def mapping_of(keys: Rule, values: Rule, words: str) -> Rule:
     """A mapping whose keys and values two rules allow."""
-    return Rule(
-        lambda value: (
-            isinstance(value, Mapping) and all(map(keys.allows, value)) and all(map(values.allows, value.values()))
-        ),
-        words,
-    )
+
+    def allows(value: Any) -> bool:
+        return isinstance(value, Mapping) and all(map(keys.allows, value)) and all(map(values.allows, value.values()))
+
+    return Rule(allows, words)
 
 
 def matches(pattern: str, words: str) -> Rule:

@@ -31,30 +31,6 @@ def session_token(n_items: int) -> int:
     return n_items + 1
 
 
-def prefix_window(sequences: UserSequences, users: Tensor, ends: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Rows before ``ends``, at most ``length`` of them, oldest first, padding last (RecBole's layout).
-
-    Parameters
-    ----------
-    sequences : UserSequences
-    users, ends : Tensor
-        int64 ``[B]``; ``ends`` are row numbers, exclusive.
-    length : int
-        ``L``.
-
-    Returns
-    -------
-    rows : Tensor
-        int64 ``[B, L]``, row numbers; 0 where there is none.
-    is_row : Tensor
-        bool ``[B, L]``, True where ``rows`` names a row of the user, False at padding.
-    """
-    first = torch.maximum(sequences.offsets[users], ends - length)
-    rows = first.unsqueeze(1) + torch.arange(length, device=ends.device)
-    is_row = rows < ends.unsqueeze(1)
-    return rows * is_row, is_row
-
-
 def prefix_batch(config: Any, sequences: UserSequences, users: Tensor, ends: Tensor) -> dict[str, Tensor]:
     """Input of RecBole's sequential models: the latest rows of each user that precede ``ends``.
 
@@ -72,7 +48,11 @@ def prefix_batch(config: Any, sequences: UserSequences, users: Tensor, ends: Ten
         By RecBole's field names, int64: items and times of the history ``[B, L]`` oldest first, padding last,
         their number ``[B]``, and the time of the row to be predicted ``[B]``.
     """
-    rows, is_row = prefix_window(sequences, users, ends, config["MAX_ITEM_LIST_LENGTH"])
+    length = config["MAX_ITEM_LIST_LENGTH"]
+    first = torch.maximum(sequences.offsets[users], ends - length)
+    rows = first.unsqueeze(1) + torch.arange(length, device=ends.device)
+    is_row = rows < ends.unsqueeze(1)
+    rows *= is_row
     time_field, suffix = config["TIME_FIELD"], config["LIST_SUFFIX"]
     return {
         time_field: sequences.times[ends],

@@ -66,8 +66,8 @@ def load_columns(
     stored = _read(folder, key, named)
     if stored is None:
         on_first_process(make)
-        stored = _read(folder, key, named)
-    return parse() if stored is None else stored
+        stored = _read(folder, key, named) or parse()
+    return stored
 
 
 def _read(folder: Path, key: dict[str, Any], named: Collection[str]) -> tuple[Arrays, Tokens] | None:

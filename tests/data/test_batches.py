@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_session.data.batches import prefix_window, token_batch
+from recbole_session.data.batches import prefix_batch, token_batch
 from recbole_session.data.sequences import build_user_sequences, insert_session_tokens
 
 DAY = 86_400
@@ -10,6 +10,13 @@ SESSION, MASK = 90, 80
 # User 1: items 1 2 | 3 4 5 | 6, user 2: item 7 alone ("|": a new session).
 USERS = np.array([1, 1, 1, 1, 1, 1, 2])
 TIMES = np.array([0, 10, 2 * DAY, 2 * DAY + 5, 2 * DAY + 6, 5 * DAY, 3])
+CONFIG = {
+    "MAX_ITEM_LIST_LENGTH": 4,
+    "ITEM_ID_FIELD": "item",
+    "TIME_FIELD": "time",
+    "LIST_SUFFIX": "_list",
+    "ITEM_LIST_LENGTH_FIELD": "length",
+}
 SEQUENCES = build_user_sequences(USERS, np.arange(1, 8), TIMES, n_users=3)
 
 
@@ -24,14 +31,15 @@ SEQUENCES = build_user_sequences(USERS, np.arange(1, 8), TIMES, n_users=3)
     ],
 )
 def test_prefix_holds_the_latest_rows_before_the_target(end: int, length: int, expected: list[int]) -> None:
-    rows, is_row = prefix_window(SEQUENCES, torch.tensor([1]), torch.tensor([end]), length)
-    assert (SEQUENCES.items[rows] * is_row).tolist() == [expected]
+    batch = prefix_batch(CONFIG | {"MAX_ITEM_LIST_LENGTH": length}, SEQUENCES, torch.tensor([1]), torch.tensor([end]))
+    assert batch["item_list"].tolist() == [expected]
+    assert batch["length"].tolist() == [len(expected) - expected.count(0)]
 
 
 def test_prefix_never_reaches_into_another_user() -> None:
-    rows, is_row = prefix_window(SEQUENCES, torch.tensor([2]), torch.tensor([6]), 4)
-    assert not is_row.any()
-    assert rows.tolist() == [[0, 0, 0, 0]]
+    batch = prefix_batch(CONFIG, SEQUENCES, torch.tensor([2]), torch.tensor([6]))
+    assert batch["item_list"].tolist() == batch["time_list"].tolist() == [[0, 0, 0, 0]]
+    assert batch["length"].tolist() == [0]
 
 
 @pytest.mark.parametrize(
