@@ -140,12 +140,11 @@ def parse_block(block: Block) -> tuple[bytes, int, list[BadLine]]:
     if b"\r" in block.data:
         block = block._replace(data=block.data.replace(b"\r\n", b"\n"))
     found: list[tuple[bytes, ...]] = PLAIN_LINE.findall(block.data)
-    lines: Sequence[int] = range(block.first_line, block.first_line + len(found))
-    bad: list[BadLine] = []
+    numbered: Iterable[tuple[int, tuple[bytes, ...]]] = enumerate(found, start=block.first_line)
+    rows, bad = [], list[BadLine]()
     if len(found) != block.data.count(b"\n"):
-        found, lines, bad = _match_line_by_line(block)
-    rows = []
-    for line, literals in zip(lines, found, strict=True):
+        numbered, bad = _match_line_by_line(block)
+    for line, literals in numbered:
         try:
             rows.append("\t".join([read(literal) for read, literal in zip(_READ, literals, strict=True)]) + "\n")
         except ValueError:
@@ -163,15 +162,14 @@ def _reason(literals: Sequence[bytes]) -> str:
     raise AssertionError("every value of a malformed line reads")
 
 
-def _match_line_by_line(block: Block) -> tuple[list[tuple[bytes, ...]], list[int], list[BadLine]]:
-    found, lines, bad = [], [], []
+def _match_line_by_line(block: Block) -> tuple[list[tuple[int, tuple[bytes, ...]]], list[BadLine]]:
+    found, bad = [], []
     for number, line in enumerate(block.data.split(b"\n")[:-1], start=block.first_line):
         if match := PLAIN_LINE.fullmatch(line) or LINE.fullmatch(line):
-            found.append(tuple(_last_value(match, key) for key in range(len(KEYS))))
-            lines.append(number)
+            found.append((number, tuple(_last_value(match, key) for key in range(len(KEYS)))))
         elif line.strip():
             bad.append(BadLine(number, f"not a literal of a Steam review: {shown(line)}"))
-    return found, lines, bad
+    return found, bad
 
 
 def _last_value(match: re.Match[bytes], key: int) -> bytes:
