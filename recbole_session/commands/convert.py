@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_session.converters.columns import ENCODINGS, FORMATS, TIME_UNITS, Columns
-from recbole_session.converters.conversion import ENGINES, Conversion, dry_run, run_conversion
+from recbole_session.converters.conversion import ENGINES, dry_run, run_conversion
 from recbole_session.converters.datasets import DATASETS
 from recbole_session.converters.lines import shown
 from recbole_session.converters.preprocessing import HELP as THRESHOLD_HELP
@@ -62,7 +62,12 @@ def run(arguments: argparse.Namespace) -> None:
             print("".join(f"{shown(value, 20)[1:-1]:<25}" for value in row).rstrip())
         print(f"{check.good:,} rows, {sessions:,} sessions; nothing was written")
         return
-    _print_summary(run_conversion(arguments.name, arguments.raw, arguments.data_path, **options))
+    conversion = run_conversion(arguments.name, arguments.raw, arguments.data_path, **options)
+    _print_malformed(conversion.card["lines"])
+    print(f"{'step':<20}{'rows':>14}{'users':>12}{'items':>12}")
+    for count in conversion.card["counts"]:
+        print(f"{count['step']:<20}{count['rows']:>14,}{count['users']:>12,}{count['items']:>12,}")
+    print(f"written: {conversion.path}")
 
 
 def _columns(arguments: argparse.Namespace) -> Columns | None:
@@ -79,14 +84,6 @@ def _columns(arguments: argparse.Namespace) -> Columns | None:
     if given.get("delimiter") in ("tab", "\\t"):
         given["delimiter"] = "\t"
     return Columns(**given)
-
-
-def _print_summary(conversion: Conversion) -> None:
-    _print_malformed(conversion.card["lines"])
-    print(f"{'step':<20}{'rows':>14}{'users':>12}{'items':>12}")
-    for count in conversion.card["counts"]:
-        print(f"{count['step']:<20}{count['rows']:>14,}{count['users']:>12,}{count['items']:>12,}")
-    print(f"written: {conversion.path}")
 
 
 def _print_malformed(lines: dict[str, Any]) -> None:

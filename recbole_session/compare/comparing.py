@@ -46,7 +46,10 @@ class Preparation:
 def prepare(plan: Plan, dataset: str, config_files: Sequence[str], command_line: Mapping[str, Any]) -> Preparation:
     """Resolve and check everything a comparison consists of.
 
-    An `InputError` for any mistake, among them two rows that would be the same run.
+    Raises
+    ------
+    InputError
+        For any mistake, among them two rows that would be the same run.
     """
     shared = shared_keys(plan, config_files, command_line)
     rows = resolve(plan, dataset, shared, command_line)

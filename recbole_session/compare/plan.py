@@ -74,7 +74,10 @@ def read_plan(path: Path) -> Plan:
         - {name: plain, session_features: []}
         - {session_features: [ST], hidden_size: 32}
 
-    An `InputError` names file and entry of a mistake.
+    Raises
+    ------
+    InputError
+        For every mistake, naming file and entry.
     """
     values = read_yaml_file(path)
     for key in values:

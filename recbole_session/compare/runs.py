@@ -59,12 +59,9 @@ class Comparison:
 def read_comparison(folder: Path) -> Comparison:
     """Read a comparison back from its folder, ``<checkpoint_dir>/<dataset>/comparison-<name>``.
 
-    Parameters
-    ----------
-    folder : Path
-        With ``comparison.yaml`` (the plan, see docs/compare.md) and ``runs.json``: a list of mappings with ``row``,
-        ``seed``, ``dataset_checksum``, and either ``folder`` (of the run, relative to this one; null before it is
-        made) or ``failure``.
+    It has a ``comparison.yaml`` (the plan, see docs/compare.md) and a ``runs.json``: a list of mappings with ``row``,
+    ``seed``, ``dataset_checksum``, and either ``folder`` (of the run, relative to this one; null before it is made) or
+    ``failure``.
 
     Raises
     ------

@@ -23,7 +23,6 @@ from recbole_session.run.folder import CONTEXTS
 
 _TAG = "Vaild_score"  # spelled so in RecBole's trainer
 _HERE = Path(__file__).parent
-_MARKS = {"better": headings.BETTER, "worse": headings.WORSE, "": ""}
 _HEADINGS = {"value": headings.VALUES, "difference": headings.DIFFERENCES, "context": headings.CONTEXT}
 
 
@@ -43,7 +42,7 @@ def html_report(analysis: Analysis, costs: pd.DataFrame, folder: Path) -> str:
         cells={(line["row"], line["candidates"], line["metric"]): line for line in analysis.whole.to_dict("records")},
         parameters=n_parameters(comparison),
         isna=pd.isna,
-        marks=_MARKS,
+        marks={"better": headings.BETTER, "worse": headings.WORSE, "": ""},
         limited=headings.LIMITED,
         missing=headings.MISSING,
         metric_title=headings.metric_title,

@@ -27,8 +27,8 @@ def markdown_report(analysis: Analysis) -> str:
         metrics_markdown(comparison, analysis.whole, analysis.legend, analysis.failures).rstrip(),
     ]
     if principal is not None:
-        parts += [*_differences(analysis, principal), *_slices(analysis, principal), *_contexts(analysis, principal)]
-        parts += _examples(analysis, principal)
+        for section in (_differences, _slices, _contexts, _examples):
+            parts += section(analysis, principal)
     elif analysis.no_slices:
         parts += _no_slices(analysis)
     return "\n\n".join([*parts, *_hyper_parameters(analysis)]) + "\n"

@@ -17,7 +17,6 @@ Floats = NDArray[np.float64]
 
 N_RESAMPLES = 10_000
 SEED = 2020
-CONFIDENCE = 0.95
 
 _BLOCK = 4_000_000  # entries of a resampling matrix held at once: 32 MB
 
@@ -51,10 +50,9 @@ def bootstrap_means(values: Floats, n_resamples: int = N_RESAMPLES, seed: int = 
     return means
 
 
-def percentile_interval(means: Floats, confidence: float = CONFIDENCE) -> tuple[Floats, Floats]:
-    """Bootstrap percentile interval of every column: ends ``[C]`` (Efron & Tibshirani 1993, chapter 13)."""
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
+def percentile_interval(means: Floats) -> tuple[Floats, Floats]:
+    """95% bootstrap percentile interval of every column: ends ``[C]`` (Efron & Tibshirani 1993, chapter 13)."""
+    low, high = np.percentile(means, [2.5, 97.5], axis=0)
     return low, high
 
 

@@ -122,14 +122,14 @@ def ordered_ranks(run: Run, context: str = CONTEXTS[0]) -> pd.DataFrame:
 
 
 def _check_pairs(ours: pd.DataFrame, theirs: pd.DataFrame, our_folder: Path, their_folder: Path) -> None:
-    shared = [name for name in ours if name == "item_id" or (name.startswith("candidates_") and name in theirs)]
     if not ours.index.equals(theirs.index):
         what = "test users"
     else:
-        differing = [name for name in shared if (ours[name] != theirs[name]).any()]
-        if not differing:
+        shared = [name for name in ours if name == "item_id" or (name.startswith("candidates_") and name in theirs)]
+        differing = next((name for name in shared if (ours[name] != theirs[name]).any()), None)
+        if differing is None:
             return
-        what = "targets" if differing[0] == "item_id" else f"numbers of {differing[0].partition('_')[2]} candidates"
+        what = "targets" if differing == "item_id" else f"numbers of {differing.partition('_')[2]} candidates"
     raise InputError(
         f"{their_folder} and {our_folder} have different {what}, so their users cannot be compared in pairs; "
         "compare runs on the same dataset with the same eval_candidates and num_negatives"

@@ -71,7 +71,10 @@ def write_checkpoint(path: Path, state: State) -> None:
 def read_checkpoint(path: Path) -> State:
     """Read a checkpoint; nothing in it is executed, and its checksums must hold.
 
-    An `InputError` if it is missing, cut short, damaged, holds Python objects, or is not one of this project.
+    Raises
+    ------
+    InputError
+        If the file is missing, cut short, damaged, holds Python objects, or is not a checkpoint of this project.
     """
     _check_archive(path)
     try:

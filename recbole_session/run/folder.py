@@ -49,7 +49,10 @@ def ranks_file(context: str) -> str:
 def read_config(folder: Path) -> dict[str, Any]:
     """Read config.yaml of a run: every key with the value that the run used.
 
-    An `InputError` if the file is missing or damaged, or names no model, dataset and seed.
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, or names no model, dataset and seed.
     """
     values = read_yaml_file(folder / CONFIG_FILE)
     check_fields(folder / CONFIG_FILE, values, {"model": str, "dataset": str, "seed": int})

@@ -33,8 +33,12 @@ class RunLog:
 
     RecBole's Trainer uses it as its TensorBoard writer and as its WandbLogger, see `compat.recbole_logs_to`.
 
-    Without a run folder, as in all processes but the first, everything is dropped. An `InputError` says that a service
-    does not open a run.
+    Without a run folder, as in all processes but the first, everything is dropped.
+
+    Raises
+    ------
+    InputError
+        If a service does not open a run.
     """
 
     def __init__(self, config: Any, folder: Path | None) -> None:

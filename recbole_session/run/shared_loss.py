@@ -36,8 +36,6 @@ class SharedLoss:
 
     Random numbers that are drawn before the batch is shared out (the masks) come from a stream that is in step in all
     processes. Those drawn after it (dropout) come from a stream of each process's own.
-
-    The model is a RecBole model on its device.
     """
 
     def __init__(self, model: Any, device: torch.device) -> None:

@@ -36,31 +36,15 @@ class SessionTrainer(Trainer):
 
     Parameters
     ----------
-    parts : Parts
-        With a model.
     run_folder : Path
         Takes the checkpoints ``best.pth`` and ``last.pth`` and the TensorBoard events.
     refit_epochs : int, optional
         Train that many epochs whatever ``epochs`` and ``train_time_limit`` say, and log to no service: see `refit`.
-
-    Attributes
-    ----------
-    best_epoch : int
-        Epoch of ``best.pth``, from 0.
-    epochs_run : int
-        Epochs trained.
-    train_seconds : float
-        Time spent in training epochs, validation left out.
-    saved_epochs : int
-        Epochs trained when ``last.pth`` was written; 0 before that.
-    finished : bool
-        Whether training has ended; `fit` then does nothing.
-    validation_hook : callable or None
-        Called after each validation with the number of epochs trained and the score; what it raises ends training.
     """
 
     best_valid_score: float
     epochs: int
+    # Called after each validation with the number of epochs trained and the score; what it raises ends training.
     validation_hook: Callable[[int, float], None] | None = None
 
     def __init__(self, parts: Parts, run_folder: Path, refit_epochs: int | None = None) -> None:
@@ -73,11 +57,11 @@ class SessionTrainer(Trainer):
         self.run_folder = run_folder
         self.saved_model_file = str(run_folder / BEST_FILE)
         self.ranking_evaluator = parts.evaluator
-        self.best_epoch = -1
+        self.best_epoch = -1  # of best.pth, from 0
         self.epochs_run = 0
-        self.train_seconds = 0.0
-        self.saved_epochs = 0
-        self.finished = False
+        self.train_seconds = 0.0  # spent in training epochs, validation left out
+        self.saved_epochs = 0  # trained when last.pth was written
+        self.finished = False  # whether training has ended; `fit` then does nothing
         self._identity = {
             "model": type(model).__name__,
             "dataset": config["dataset"],

@@ -76,7 +76,10 @@ def read_space(path: Path) -> Space:
         hidden_size: [32, 64, 128]
         learning_rate: {low: 1.0e-4, high: 1.0e-2, log: True}
 
-    An `InputError` names file and key.
+    Raises
+    ------
+    InputError
+        Naming file and key.
     """
     space = read_yaml_file(path)
     if not space:

@@ -112,12 +112,8 @@ def _difference(theirs: str, ours: str) -> str:
 def tune(study: optuna.Study, search: Search, n_trials: int, timeout: float | None = None) -> None:
     """Add trials until the study, with those of other processes, has ``n_trials``; standard output shows the progress.
 
-    Parameters
-    ----------
-    n_trials : int
-        Finished, pruned and failed ones, and those in progress, count; of a grid there are no more than it has.
-    timeout : float, optional
-        Seconds after which this process begins no further trial.
+    Finished, pruned and failed trials count, and those in progress; of a grid there are no more than it has. After
+    ``timeout`` seconds this process begins no further trial.
 
     Raises
     ------
