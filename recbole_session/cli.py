@@ -1,6 +1,6 @@
 """``recbole-session`` and ``python -m recbole_session``: one program, a subcommand per job.
 
-A subcommand is a module with ``HELP`` (one line), ``add_arguments(parser)`` and ``run(arguments)``.
+A subcommand is a module with ``HELP`` (one line), ``EXAMPLES``, ``add_arguments(parser)`` and ``run(arguments)``.
 It is imported only when it is asked for, so that ``convert`` never pays for torch. Where it has ``TAKES_KEYS = True``,
 the arguments that the parser does not know are given to it as ``arguments.keys``, a list.
 """
@@ -15,7 +15,6 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from recbole_session import __version__
-from recbole_session.commands.examples import EXAMPLES
 from recbole_session.errors import InputError, nearest, printable
 
 SUBCOMMANDS = {
@@ -76,7 +75,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         )
         if module:
             module.add_arguments(subparser)
-            examples = "\n".join(f"  recbole-session {example}" for example in EXAMPLES[name])
+            examples = "\n".join(f"  recbole-session {example}" for example in module.EXAMPLES)
             subparser.epilog = f"{subparser.epilog}\n\n" if subparser.epilog else ""
             subparser.epilog += f"examples:\n{examples}"
             takes_keys = getattr(module, "TAKES_KEYS", False)

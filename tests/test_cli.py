@@ -1,5 +1,6 @@
 """One grammar for all sub-commands: help, examples, mistyped names."""
 
+import importlib
 import shlex
 import sys
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from recbole_session.cli import SUBCOMMANDS, main
-from recbole_session.commands.examples import EXAMPLES
 from recbole_session.live import live_table
+
+EXAMPLES = {name: importlib.import_module(module).EXAMPLES for name, module in SUBCOMMANDS.items()}
 
 
 def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 HELP = "evaluate runs with the time and session of the next interaction told, inferred and withheld"
+EXAMPLES = ["audit RUN_FOLDER"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from recbole_session.compare.plan import Plan
 
 HELP = "compare models over several seeds: the paper's Table 2 and Figure 2, or a plan of your own"
+EXAMPLES = [
+    "compare --dataset ml-100k --preset paper --seeds 3",
+    "compare --dataset=ml-100k --plan=plan.yaml --workers=2 --epochs=20",
+]
 TAKES_KEYS = True
 _OPTIONS = ("dataset", "preset", "plan", "seeds", "workers", "baseline", "name", "no_context", "config_files")
 

@@ -15,6 +15,11 @@ from recbole_session.converters.preprocessing import Thresholds
 from recbole_session.errors import InputError
 
 HELP = "turn a published or your own raw file into atomic files"
+EXAMPLES = [
+    "convert ml-100k",
+    "convert ml-1m --download",
+    "convert generic --dataset clicks --raw clicks.csv --user_col=user --item_col=item --time_col=time",
+]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

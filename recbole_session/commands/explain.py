@@ -8,6 +8,7 @@ from recbole_session.errors import InputError
 from recbole_session.files import check_writable, replacing
 
 HELP = "show why a trained model recommends what it does to one user"
+EXAMPLES = ["explain --run RUN_FOLDER --user 196"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 HELP = "export a trained model to ONNX, with its id mapping"
+EXAMPLES = ["export --run RUN_FOLDER --output model.onnx"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

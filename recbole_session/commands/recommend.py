@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 MAX_BATCH_SIZE = 1_000_000
 HELP = "recommend with a trained model, for a file of histories or for all users of its dataset"
+EXAMPLES = [
+    "recommend --run RUN_FOLDER --output top.csv",
+    "recommend --run RUN_FOLDER --histories histories.csv --output top.jsonl --k 20",
+]
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

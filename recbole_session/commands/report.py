@@ -6,6 +6,7 @@ from pathlib import Path
 from recbole_session.errors import InputError
 
 HELP = "write tables, statistics and an HTML report of finished runs, or of a comparison"
+EXAMPLES = ["report saved/ml-100k/comparison-paper", "report RUN_FOLDER OTHER_RUN_FOLDER --output report"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from recbole_session.data.stats import PAPER, gap_rows, group_sizes, load_intera
 from recbole_session.errors import InputError
 
 HELP = "print Table 1's lines for a dataset and how its sessions react to the gap"
+EXAMPLES = ["stats ml-100k", "stats ml-1m --plot sessions.png"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,12 @@ import argparse
 from recbole_session.errors import InputError
 
 HELP = "train a model and evaluate it among random, popular and all candidates"
+EXAMPLES = [
+    "train --model SessionBERT4Rec --dataset ml-100k",
+    'train --model=SessionBERT4Rec --dataset=ml-1m --session_features="[ST,SSE]" --seed=7',
+    "train --resume=RUN_FOLDER",
+    "train --model=SASRec --dataset=ml-1m --learning_rate=1e-3 --resume",
+]
 TAKES_KEYS = True
 
 DESCRIPTION = """\

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recbole_session.tune.search_space import Search
 
 HELP = "search hyper-parameters on validation: the paper's grid, or a space of your own"
+EXAMPLES = ["tune --dataset ml-100k --trials 20", "tune --dataset=ml-100k --search=space.yaml --timeout=3600"]
 TAKES_KEYS = True
 _OPTIONS = ("dataset", "model", "trials", "search", "sampler", "storage", "timeout", "config_files")
 

@@ -9,7 +9,7 @@ from recbole_session.report import headings
 from recbole_session.report.analysis import Analysis
 from recbole_session.report.headings import column_title, one_line, written
 from recbole_session.report.sentences import describe_split
-from recbole_session.report.tables import in_column, markdown, markdown_table, metrics_markdown, wide
+from recbole_session.report.tables import frame_markdown, in_column, markdown, markdown_table, metrics_markdown, wide
 from recbole_session.report.targets import FACTS
 from recbole_session.report.user_values import Column
 from recbole_session.run.folder import CONTEXTS
@@ -32,12 +32,6 @@ def markdown_report(analysis: Analysis) -> str:
     elif analysis.no_slices:
         parts += _no_slices(analysis)
     return "\n\n".join([*parts, *_hyper_parameters(analysis)]) + "\n"
-
-
-def _table(first: str, texts: pd.DataFrame) -> str:
-    """Write a frame of plain texts whose index holds the rows' names."""
-    header = [markdown(title) for title in (first, *texts)]
-    return markdown_table(header, [[markdown(name), *map(str, line)] for name, *line in texts.itertuples()])
 
 
 def _setting(analysis: Analysis) -> list[str]:
@@ -71,7 +65,7 @@ def _dataset(analysis: Analysis) -> list[str]:
     if not analysis.dataset:
         return []
     line = pd.DataFrame([dict(analysis.dataset)], index=[analysis.comparison.dataset])
-    return ["## Dataset statistics", _table("dataset", line)]
+    return ["## Dataset statistics", frame_markdown("dataset", line)]
 
 
 def _differences(analysis: Analysis, principal: Column) -> list[str]:
@@ -82,7 +76,7 @@ def _differences(analysis: Analysis, principal: Column) -> list[str]:
     titles = {name: heading.title for name, heading in headings.DIFFERENCES.items()}
     return [
         f"### Differences from {markdown(analysis.comparison.baseline)}: {markdown(column_title(*principal))}",
-        _table("model", written(lines, headings.DIFFERENCES).rename(columns=titles)),
+        frame_markdown("model", written(lines, headings.DIFFERENCES).rename(columns=titles)),
         "The interval, d_z and the p over users take the users as the sample, each with the mean over the seeds: they "
         "compare these trained models. The p over users and seeds takes the trainings as a second sample and compares "
         "the methods; it needs two seeds of the row and of the baseline. Other columns are in `significance.csv`.",
@@ -108,7 +102,7 @@ def _slices(analysis: Analysis, principal: Column) -> list[str]:
         title=[f"{line.slice} ({headings.how_many(line.users, line.targets)})" for line in lines.itertuples()],
     )
     for fact, title in FACTS.items():
-        parts.append(_table(title, wide(lines[lines["fact"] == fact], "title", "text")))
+        parts.append(frame_markdown(title, wide(lines[lines["fact"] == fact], "title", "text")))
     return parts
 
 
@@ -136,7 +130,7 @@ def _contexts(analysis: Analysis, principal: Column) -> list[str]:
         "it opens a session, as in the paper. Inferred: both are guessed from the history. Withheld: neither is given. "
         "The gain is over the baseline in the same context; kept is the share of the told gain that is left, where "
         "that gain is positive by its 95% interval. The other columns are in `context.csv`.",
-        _table("model", pd.DataFrame(columns)),
+        frame_markdown("model", pd.DataFrame(columns)),
     ]
 
 

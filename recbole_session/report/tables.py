@@ -99,6 +99,12 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: 
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def frame_markdown(first: str, texts: pd.DataFrame) -> str:
+    """Write a frame of plain texts whose index holds the rows' names."""
+    header = [markdown(title) for title in (first, *texts)]
+    return markdown_table(header, [[markdown(name), *map(str, line)] for name, *line in texts.itertuples()])
+
+
 def metrics_markdown(
     comparison: Comparison, whole: pd.DataFrame, legend: Sequence[str], failures: Sequence[tuple[str, str]]
 ) -> str:
@@ -202,10 +208,7 @@ def costs_frame(comparison: Comparison) -> pd.DataFrame:
 
 def costs_markdown(costs: pd.DataFrame) -> str:
     """Return the table of costs as Markdown."""
-    texts = written(costs, COSTS)
-    header = ["model", *(heading.title for heading in COSTS.values())]
-    rows = [[markdown(name), *map(markdown, cells)] for name, cells in zip(costs["row"], texts.to_numpy(), strict=True)]
-    note = (
-        "Means over seeds. Training leaves validation out; compare seconds only between runs on the same idle machine."
-    )
-    return f"{markdown_table(header, rows)}\n\n{note}\n"
+    titles = {name: heading.title for name, heading in COSTS.items()}
+    texts = written(costs.set_index("row"), COSTS).map(markdown).rename(columns=titles)
+    note = "Training leaves validation out; compare seconds only between runs on the same idle machine."
+    return f"{frame_markdown('model', texts)}\n\nMeans over seeds. {note}\n"

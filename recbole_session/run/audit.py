@@ -32,9 +32,8 @@ from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
 from recbole_session.run.build import build
 from recbole_session.run.folder import BEST_FILE, CONTEXT_FILE, CONTEXTS, ranks_file
-from recbole_session.run.loading import run_config
 from recbole_session.run.ranks import ranks_frame, write_ranks
-from recbole_session.run.run import Run
+from recbole_session.run.run import Run, run_config
 
 MAX_THREADS = 1024  # a result.json from a stranger may name any number
 

@@ -46,7 +46,7 @@ class Parts:
         if not path.exists():
             return None
         state = read_checkpoint(path)
-        check_fits(path, state, self.model, self.config["dataset"], self.checksum)
+        check_fits(path, state, self)
         check_same_configuration(self.config.resolved, state["config"], path)
         return state
 

@@ -112,11 +112,9 @@ def _check_archive(path: Path) -> None:
         raise damaged(path, f"its part {wrong!r} {'is compressed or encrypted' if strange else 'has a wrong checksum'}")
 
 
-def check_fits(path: Path, state: State, model: Any, dataset: str, checksum: str) -> None:
-    """Refuse a ``last.pth`` that lacks something, or is of another model, dataset or architecture.
-
-    ``dataset`` and ``checksum`` are the name and the `dataset_checksum` of the data in use.
-    """
+def check_fits(path: Path, state: State, parts: Any) -> None:
+    """Refuse a ``last.pth`` that lacks something, or is of another model, dataset or architecture than ``parts``."""
+    model, dataset, checksum = parts.model, parts.config["dataset"], parts.checksum
     name = type(model).__name__
     if state["model"] != name:
         raise InputError(f"{path} is from another architecture: it holds a {state['model']}, the run is a {name}")
