@@ -82,25 +82,19 @@ def export_onnx(recommender: Recommender, path: Path) -> float:
                 f"{recommender.config['model']}: onnxruntime and torch differ by {difference:.2g}, more than "
                 f"{TOLERANCE:g}; this model cannot be exported faithfully"
             )
-        facts.write_text(json.dumps(server_facts(recommender, names), ensure_ascii=False) + "\n", encoding="utf-8")
+        config, n_items = recommender.config, recommender.vocabulary.n_items
+        content = {
+            "model": config["model"],
+            "layout": batch_layout(config),
+            "inputs": names,
+            "length": input_length(config),
+            "mask": mask_token(n_items) if batch_layout(config) == "tokens" else None,
+            "session_token": session_token(n_items) if "ST" in (config["session_features"] or ()) else 0,
+            "session_gap": config["session_gap"],
+            "ids": recommender.item_ids,
+        }
+        facts.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
     return difference
-
-
-def server_facts(recommender: Recommender, names: list[str]) -> dict[str, Any]:
-    """Return what a server needs beside the graph, plain data."""
-    config, n_items = recommender.config, recommender.vocabulary.n_items
-    layout = batch_layout(config)
-    uses_token = "ST" in (config["session_features"] or ())
-    return {
-        "model": config["model"],
-        "layout": layout,
-        "inputs": names,
-        "length": input_length(config),
-        "mask": mask_token(n_items) if layout == "tokens" else None,
-        "session_token": session_token(n_items) if uses_token else 0,
-        "session_gap": config["session_gap"],
-        "ids": recommender.item_ids,
-    }
 
 
 def probe_batches(recommender: Recommender, seed: int = 0) -> Iterator[dict[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""`result.json`, the table that is printed from it, and `context.json`."""
+"""`result.json`, and the table that is printed from it; `Run` reads it back."""
 
 import json
 import platform
@@ -9,12 +9,10 @@ from typing import Any
 import torch
 
 from recbole_session.distributed import process_count
-from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import replacing
 from recbole_session.run.build import Parts
-from recbole_session.run.folder import CONTEXT_FILE, CONTEXTS, RESULT_FILE
-from recbole_session.run.schema import NUMBER, Fields, check_fields, check_metrics_by_set, read_json
+from recbole_session.run.folder import RESULT_FILE
 from recbole_session.run.trainer import SessionTrainer
 
 Result = dict[str, Any]
@@ -52,39 +50,6 @@ def write_result(run_folder: Path, result: Result) -> None:
     """Write result.json."""
     with replacing(run_folder / RESULT_FILE) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-
-
-_FIELDS: Fields = {
-    **dict.fromkeys(("model", "dataset", "dataset_checksum"), str),
-    "session_features": (list, type(None)),
-    **dict.fromkeys(("seed", "num_parameters", "num_users", "num_items", "best_epoch", "epochs_run"), int),
-    **dict.fromkeys(("train_seconds", "eval_seconds"), NUMBER),
-    **dict.fromkeys(("valid", "test", "environment"), dict),
-}
-
-
-def read_result(run_folder: Path) -> Result:
-    """Read result.json and check that it holds what `build_result` returns; it is missing until a run is finished."""
-    path = run_folder / RESULT_FILE
-    if not path.exists():
-        raise InputError(
-            f"{run_folder} holds no finished run: there is no {RESULT_FILE}; name the folder of a finished run"
-        )
-    result: Result = read_json(path, _FIELDS)
-    check_metrics_by_set(path, result, "test")
-    check_fields(path, result["environment"], {"device": str, "threads": int}, "environment.")
-    return result
-
-
-_FACTS = ("targets", "told_new_session", "inferred_new_session", "inferred_right", "inferred_time_error")
-
-
-def read_contexts(run_folder: Path) -> Result:
-    """Read context.json and check that it holds what `audit.audit_run` writes; else an `InputError`."""
-    path = run_folder / CONTEXT_FILE
-    content: Result = read_json(path, {**dict.fromkeys(CONTEXTS, dict), **dict.fromkeys(_FACTS, NUMBER)})
-    check_metrics_by_set(path, content, *CONTEXTS)
-    return content
 
 
 def format_table(result: Result, decimals: int) -> str:

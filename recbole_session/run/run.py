@@ -27,11 +27,22 @@ from recbole_session.run.folder import (
     read_config,
 )
 from recbole_session.run.ranks import check_metrics, read_ranks
-from recbole_session.run.result import Result, read_contexts, read_result
+from recbole_session.run.result import Result
+from recbole_session.run.schema import NUMBER, Fields, check_fields, check_metrics_by_set, read_json
 from recbole_session.run.vocabulary import Vocabulary, read_vocabulary
 
 # Where RecBole's models keep a vector per user: Caser, HGN, HRM, NPE, SHAN, TransRec; FOSSIL; FPMC.
 _USER_TABLES = ("user_embedding", "user_lambda", "UI_emb")
+
+
+_RESULT: Fields = {  # see `result.build_result`
+    **dict.fromkeys(("model", "dataset", "dataset_checksum"), str),
+    "session_features": (list, type(None)),
+    **dict.fromkeys(("seed", "num_parameters", "num_users", "num_items", "best_epoch", "epochs_run"), int),
+    **dict.fromkeys(("train_seconds", "eval_seconds"), NUMBER),
+    **dict.fromkeys(("valid", "test", "environment"), dict),
+}
+_FACTS = ("targets", "told_new_session", "inferred_new_session", "inferred_right", "inferred_time_error")
 
 
 class Run:
@@ -63,14 +74,23 @@ class Run:
 
     @cached_property
     def result(self) -> Result:
-        """The content of ``result.json``, see `result.build_result`."""
-        return read_result(self.folder)
+        """The content of ``result.json``, see `result.build_result`; it is missing until a run is finished."""
+        path = self.folder / RESULT_FILE
+        if not path.exists():
+            raise InputError(
+                f"{self.folder} holds no finished run: there is no {RESULT_FILE}; name the folder of a finished run"
+            )
+        result: Result = read_json(path, _RESULT)
+        check_metrics_by_set(path, result, "test")
+        check_fields(path, result["environment"], {"device": str, "threads": int}, "environment.")
+        return result
 
     @cached_property
     def contexts(self) -> Result:
         """The content of ``context.json``, see `audit.audit_run`; checked against the ranks beside it."""
-        content = read_contexts(self.folder)
-        told = CONTEXTS[0]
+        path, told = self.folder / CONTEXT_FILE, CONTEXTS[0]
+        content: Result = read_json(path, {**dict.fromkeys(CONTEXTS, dict), **dict.fromkeys(_FACTS, NUMBER)})
+        check_metrics_by_set(path, content, *CONTEXTS)
         check_metrics(self.folder / ranks_file(told), self.ranks(told), content[told], CONTEXT_FILE)
         return content
 

@@ -11,8 +11,7 @@ import yaml
 
 from recbole_session.run.folder import CONTEXTS, ranks_file
 from recbole_session.run.ranks import metric_of_ranks
-from recbole_session.run.result import _FACTS
-from recbole_session.run.run import Run
+from recbole_session.run.run import _FACTS, Run
 
 MakeRun = Callable[..., Run]
 METRICS = ("recall@10", "ndcg@10")
