@@ -11,8 +11,6 @@ rows a second. ``--scale 0.01`` makes everything smaller, ``--repeat 3`` measure
 Files go to ``--work`` and are removed.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import datetime

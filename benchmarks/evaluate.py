@@ -16,8 +16,6 @@ catalogue
     One pass over generated data with many items: seconds and memory.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

@@ -9,8 +9,6 @@ The generated file looks like the converter's: 100 rows a user on average, a tho
 least), some popular, sessions of ten rows. "first" is the first load of a file, "again" the next one.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -17,8 +17,6 @@ Evaluation is a forward pass that needs, in the last layer, keys and values of a
 token alone, and scores for that token. Embeddings, normalisation, activations and softmax count nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Mapping, Sequence
@@ -58,7 +56,7 @@ class Shape:
     causal: bool = False
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], n_items: int, **others: Any) -> Shape:
+    def of(cls, config: Mapping[str, Any], n_items: int, **others: Any) -> "Shape":
         """Read the sizes from keys; RecBole's models have no ``session_features``, so no TSA."""
         temporal_dim = config["temporal_dim"] if "TSA" in (config["session_features"] or ()) else 0
         sizes = (config[key] for key in ("hidden_size", "inner_size", "n_layers", "n_heads"))

@@ -8,8 +8,6 @@ What is timed is what a user waits for once the data are loaded: training, a val
 writing the best epoch's weights, the test at the end. FLOP are the useful ones of `machine`, from the real tokens.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

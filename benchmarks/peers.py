@@ -13,8 +13,6 @@ split as three CSV files.
 ``<out>.md`` and ``<out>.png`` show all of them. A model's test value at a time is that of its best validation so far.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

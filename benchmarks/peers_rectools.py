@@ -8,8 +8,6 @@ JSON goes to ``FILE``: the epochs, the CPU seconds of training, and the rank of 
 (after ``train.csv``) and in ``test.csv`` (after both) among all items.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import time
@@ -43,7 +41,7 @@ class Watch(Callback):
         self.model, self.splits, self.arguments = model, splits, arguments
         self.seconds = self.start = 0.0
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Watch:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Watch":
         """Stay one object: RecTools copies the trainer before it trains, and the model would come along."""
         return self
 

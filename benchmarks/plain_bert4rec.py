@@ -6,8 +6,6 @@ loads its ``state_dict`` and gives its losses and scores. Shapes: ``B`` sequence
 ``h`` heads, ``d_T`` temporal dimension.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -10,8 +10,6 @@ still and NDCG@10 among all items is taken on the validation split; nothing is c
 ``<out>-<dataset>.csv`` (every point), ``.md`` (time to the best that the worst of them ever reaches) and ``.png``.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import logging

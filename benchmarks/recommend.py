@@ -7,8 +7,6 @@ Both answer the same questions, the test positions of the run's dataset, with th
 and raw times, sorts, derives the sessions, leaves out what was seen and gives raw ids back.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import random

@@ -1,7 +1,5 @@
 """What the speed benchmarks share: datasets, this project's and RecBole's own pipelines, clocks and memory."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import math

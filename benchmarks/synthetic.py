@@ -8,8 +8,6 @@ Where neither sessions nor times matter, plain is trained with as many more seed
 Values are kept in --work, from where an interrupted benchmark goes on.
 """
 
-from __future__ import annotations
-
 import argparse
 import platform
 import shutil

@@ -18,8 +18,6 @@ no better than to name both successors: its best NDCG@10 is ``(1 + 1 / log2(3)) 
 a masked model has something to learn from it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

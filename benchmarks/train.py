@@ -14,8 +14,6 @@ GFLOP are the useful ones of `machine`, from the real tokens; memory is what the
 gradients and optimiser state included.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys

@@ -1,7 +1,5 @@
 """Session-aware sequential recommendation for RecBole."""
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -5,8 +5,6 @@ It is imported only when it is asked for, so that ``convert`` never pays for tor
 the arguments that the parser does not know are given to it as ``arguments.keys``, a list.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os

@@ -19,8 +19,6 @@ every line that warns of a deprecation            here: `hide_warnings`
 ================================================  ====================================================
 """
 
-from __future__ import annotations
-
 import importlib
 import logging
 import re

@@ -1,7 +1,5 @@
 """Several processes, one run: torchrun starts them, gloo or nccl connects them; without torchrun there is one."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterator

@@ -1,9 +1,8 @@
 """The one exception that means "you, the reader of this message, can mend it", and text that is safe to print."""
 
-from __future__ import annotations
-
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -12,6 +11,20 @@ class InputError(ValueError):
     The sentence names the key or the file and line, what was found, what is allowed and what to do.
     The command line prints it without a traceback and leaves with exit code 2.
     """
+
+
+def missing(what: str, packages: str, extra: str, or_else: str = "") -> InputError:
+    """Error for something that needs the packages of an extra."""
+    return InputError(f"{what} needs {packages}: pip install 'recbole-session[{extra}]'{or_else}")
+
+
+@contextmanager
+def needs(what: str, packages: str, extra: str, or_else: str = "") -> Iterator[None]:
+    """Turn an `ImportError` in the block into the error of `missing`."""
+    try:
+        yield
+    except ImportError as error:
+        raise missing(what, packages, extra, or_else) from error
 
 
 def shown(value: object) -> str:

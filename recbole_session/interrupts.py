@@ -4,8 +4,6 @@ An exception from a signal handler can interrupt any library at any line. Tensor
 when it is closed. So training and evaluation only note the signal, check for it between two batches, and save first.
 """
 
-from __future__ import annotations
-
 import signal
 import threading
 import time

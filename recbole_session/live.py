@@ -1,7 +1,5 @@
 """A live view of work in progress in a terminal, and plain lines everywhere else."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -7,7 +7,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, needs
 from recbole_session.interrupts import Interrupted
 
 if TYPE_CHECKING:
@@ -40,10 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search, and write what was found."""
-    try:
+    with needs("tune", "optuna", "tune"):
         import optuna  # noqa: F401
-    except ImportError as error:
-        raise InputError('tune needs optuna; install it with: pip install "recbole-session[tune]"') from error
     from recbole_session.config.values import parse_command_line
     from recbole_session.files import check_writable
     from recbole_session.tune import output, tuning

@@ -1,7 +1,5 @@
 """The models by name, found by convention: a new one is a Python file and a YAML file, and nothing else."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import pkgutil

@@ -1,7 +1,5 @@
 """The vocabulary of `rules`: what a value may be, and the words for it."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Collection, Mapping

@@ -1,7 +1,5 @@
 """What a key may hold: a table of rules, and the sentences for values outside them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`SessionConfig`: RecBole's Config with the plug-in's defaults, and with every key and value checked."""
 
-from __future__ import annotations
-
 import copy
 import os
 from collections.abc import Mapping, Sequence

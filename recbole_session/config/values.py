@@ -1,7 +1,5 @@
 """YAML text and command-line arguments as plain values, without code execution."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Hashable, Mapping, Sequence

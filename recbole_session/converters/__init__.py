@@ -1,7 +1,5 @@
 """Raw interaction logs in, RecBole atomic files out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

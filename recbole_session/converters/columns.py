@@ -1,7 +1,5 @@
 """What the columns of a raw file are called, and what they may hold, in Python and as SQL."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass

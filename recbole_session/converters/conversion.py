@@ -1,7 +1,5 @@
 """One conversion from the raw file to the atomic files: reader, engine, writer and card put together."""
 
-from __future__ import annotations
-
 import json
 import math
 import platform

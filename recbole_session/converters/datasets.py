@@ -1,7 +1,5 @@
 """The datasets known by name: where they are published, how their file looks, the paper's thresholds."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from recbole_session.converters.columns import Columns

@@ -1,7 +1,5 @@
 """DuckDB reads the raw files, does the preprocessing and writes the atomic file: out of core, on all cores."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Anyone's interactions: CSV, JSON lines or Parquet with named columns, read by DuckDB."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

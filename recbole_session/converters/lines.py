@@ -1,7 +1,5 @@
 """Malformed lines: how many there may be, and how they are named."""
 
-from __future__ import annotations
-
 import glob
 from collections.abc import Callable
 from dataclasses import dataclass, field

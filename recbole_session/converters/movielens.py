@@ -1,7 +1,5 @@
 """MovieLens ratings in all their shapes: four numbers a line and one separator."""
 
-from __future__ import annotations
-
 import csv
 import re
 from dataclasses import dataclass, field

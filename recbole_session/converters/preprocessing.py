@@ -1,7 +1,5 @@
 """The preprocessing: its numbers as data, from which flags are made, and its steps as SQL for DuckDB and for Spark."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Fetching a published file, finding the ratings inside what a user points at, and reading them as guarded bytes."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import logging
@@ -16,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from recbole_session.converters.lines import shown
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, needs
 
 TIMEOUT = 30  # seconds without a byte
 MAX_EXPANSION = 100  # text packs about 4 to 10 times smaller; deflate can be driven to 1032
@@ -45,14 +43,9 @@ def download(url: str, checksum: str | None, folder: Path) -> Path:
     InputError
         If the server cannot be reached or refuses, or the file's checksum is another.
     """
-    try:
+    with needs("--download", "pooch", "download", f", or fetch {url} yourself and give it by --raw"):
         import pooch
         import requests
-    except ImportError as error:
-        raise InputError(
-            "--download needs the package pooch: pip install 'recbole-session[download]', or fetch "
-            f"{url} yourself and give it by --raw."
-        ) from error
     name = url.rstrip("/").rpartition("/")[2]
     pooch.get_logger().setLevel(logging.WARNING)
     fetch = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
@@ -200,10 +193,8 @@ def _open_file(source: Source) -> Any:
         return gzip.open(source.path, "rb")
     if magic != _ZSTD:
         return source.path.open("rb")
-    try:
+    with needs(f"{source.name} is packed by zstd, which", "pyarrow", "parquet", ", or unpack it yourself"):
         import pyarrow as pa
-    except ImportError as error:
-        raise InputError(f"{source.name} is packed by zstd: pip install pyarrow, or unpack it yourself.") from error
     return pa.CompressedInputStream(pa.OSFile(str(source.path)), "zstd")
 
 

@@ -6,8 +6,6 @@ must be storage that the executors see. Which cluster is Spark's own business: s
 a session that is already running.
 """
 
-from __future__ import annotations
-
 import codecs
 import math
 import os
@@ -29,15 +27,13 @@ from recbole_session.converters.generic import GenericReader, parquet_use
 from recbole_session.converters.lines import REPORTED, BadLine, LineCheck, shown, sql_path, sql_text
 from recbole_session.converters.preprocessing import RAW, RESULT, Thresholds, count_sql, preprocessing_sql
 from recbole_session.converters.sources import Source
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, needs
 
-try:
+with needs("--engine=spark", "pyspark", "spark"):
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
     from pyspark.storagelevel import StorageLevel
-except ImportError as missing:
-    raise InputError("--engine=spark needs pyspark: pip install 'recbole-session[spark]'.") from missing
 
 
 # What a line becomes: one without a user is blank, a header, or malformed, which has a reason.

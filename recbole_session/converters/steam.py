@@ -5,8 +5,6 @@ cannot pass for a field. Strings are matched by possessive loops and the kinds o
 other, so a line has one way to match: time is linear in its length, whatever it holds.
 """
 
-from __future__ import annotations
-
 import gc
 import multiprocessing
 import os
@@ -93,7 +91,7 @@ class SteamReader(Reader):
             FROM read_csv({sql_path(path)}, columns={columns}, auto_detect=false, header=false,
                 delim='\t', quote='', escape='', nullstr='\n')"""
 
-    def _blocks(self, stream: GuardedStream) -> Iterator[Block]:
+    def _blocks(self, stream: GuardedStream) -> "Iterator[Block]":
         """Cut the source into blocks of whole lines."""
         name, line = self._source.name, 1
         chunk = stream.read(_BLOCK_BYTES)

@@ -1,7 +1,5 @@
 """Atomic files in both senses: RecBole's format, and all of it or nothing."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """Reading the columns of an atomic file, with the checks that RecBole leaves out."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Collection
 from itertools import islice

@@ -7,8 +7,6 @@ What a sample ``(user, end)`` sees, for a user with rows ``a b | c d`` (``|``: a
     "tokens" layout   item_seq   0 ... S a b S c M         S: session token, M: mask in the place of d
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`SessionDataset`: RecBole's loading and filtering, then samples ``(user, end)`` over `UserSequences`."""
 
-from __future__ import annotations
-
 import copy
 from logging import getLogger
 from pathlib import Path
@@ -187,7 +185,7 @@ class SessionDataset(SequentialDataset):
 
     # ---- samples
 
-    def build(self) -> list[SessionDataset]:
+    def build(self) -> "list[SessionDataset]":
         """Order the rows, split them, and return the views ``[train, valid, test]``."""
         self._aug_presets()
         # The rows live on as sequences alone: of a hundred million of them, memory has no room for a second copy.
@@ -220,7 +218,7 @@ class SessionDataset(SequentialDataset):
             )
         return [self._view(name, *self.samples[name]) for name in splits.SPLITS]
 
-    def with_all_rows(self) -> SessionDataset:
+    def with_all_rows(self) -> "SessionDataset":
         """Return a view to train on every row, those of validation and test too; after `build`."""
         whole = copy.copy(self)
         whole.valid_from = self.sequences.offsets[1:]
@@ -252,14 +250,14 @@ class SessionDataset(SequentialDataset):
         tokens, self.token_places = batches.lay_out(self.config, self.item_num, self.sequences)
         self.tokens = tokens.to(self.batch_device)
 
-    def _view(self, split: str, users: Tensor, ends: Tensor) -> SessionDataset:
+    def _view(self, split: str, users: Tensor, ends: Tensor) -> "SessionDataset":
         """Return a dataset over the samples of one split; the arrays are shared."""
         target = {self.uid_field: users, self.iid_field: self.sequences.items[ends]}
         view = self.copy(Interaction(target))
         view.split, view.users, view.ends = split, users, ends
         return view
 
-    def with_sequences(self, sequences: UserSequences, chosen: Tensor) -> SessionDataset:
+    def with_sequences(self, sequences: UserSequences, chosen: Tensor) -> "SessionDataset":
         """Return the samples ``chosen`` of this view over rows with other times or sessions; the row numbers stay."""
         view = self.copy(self.inter_feat[chosen])
         view.sequences, view.users, view.ends = sequences, self.users[chosen], self.ends[chosen]

@@ -1,7 +1,5 @@
 """Loaders: RecBole's for training, made independent of `worker`, and one that walks a split once, in order."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`UserSequences`: every interaction of every user in exact order of time, as flat arrays."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -44,7 +42,7 @@ class UserSequences:
         """Rows of every user, int64 ``[U]``."""
         return self.offsets.diff()
 
-    def to(self, device: torch.device) -> UserSequences:
+    def to(self, device: torch.device) -> "UserSequences":
         """Return the same rows on ``device``; those that are there already are not copied."""
         return UserSequences(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 

@@ -15,8 +15,6 @@ Users with few rows or sessions keep what training needs: three rows (``SS``: tw
 two rows (``SS``: one session) none for testing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

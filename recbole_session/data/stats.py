@@ -1,7 +1,5 @@
 """Table 1 for any atomic dataset, and how its sessions react to the gap."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +9,7 @@ from numpy.typing import NDArray
 
 from recbole_session.converters.preprocessing import DAY
 from recbole_session.data.atomic import check_times, read_columns, read_header
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, needs
 from recbole_session.files import replacing
 
 HOUR = DAY // 24
@@ -142,10 +140,8 @@ def plot_sizes(sizes: Sizes, title: str, path: Path) -> None:
     InputError
         If matplotlib is missing, or cannot write such a file there.
     """
-    try:
+    with needs("--plot", "matplotlib", "plot"):
         from matplotlib.figure import Figure  # no pyplot: no display, no global state
-    except ImportError as error:
-        raise InputError("--plot needs matplotlib: pip install 'recbole-session[plot]'.") from error
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     rows_axis, sessions_axis, gaps_axis = figure.subplots(1, 3)
     rows_axis.hist(sizes.rows_per_session, bins=_log_bins(int(sizes.rows_per_session.max())))

@@ -5,8 +5,6 @@ The key comes from the SHA-256 of the atomic file and from how it is read, and t
 in the folder. All of them are computed at every load: what does not agree is made again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

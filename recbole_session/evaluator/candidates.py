@@ -4,8 +4,6 @@ Negatives depend on the dataset and on ``negatives_seed`` alone. They are drawn 
 and serve every model, split, epoch and batch size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

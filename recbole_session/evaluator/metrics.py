@@ -1,7 +1,5 @@
 """RecBole's own metric classes, fed with ranks."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Ranks of the targets among their candidates, all sets from the same scores."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

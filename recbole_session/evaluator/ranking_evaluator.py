@@ -1,7 +1,5 @@
 """One forward pass per batch; from it the target's rank in every candidate set."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +29,7 @@ class SplitRanks:
     n_candidates: dict[str, Tensor]  # int64 [n] each
     metrics: dict[str, dict[str, float]]  # by name
 
-    def reordered(self, order: Tensor) -> SplitRanks:
+    def reordered(self, order: Tensor) -> "SplitRanks":
         """Return the same targets in another order, int64 ``[n]``."""
         ranks, counts = ({name: of[order] for name, of in each.items()} for each in (self.ranks, self.n_candidates))
         return SplitRanks(self.users[order], self.items[order], ranks, counts, self.metrics)

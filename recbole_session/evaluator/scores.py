@@ -6,8 +6,6 @@ therefore bounds the rounding error of its products. Whoever counts decides what
 `ScoreFactors.exact`, which gives equal weights equal bits anywhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

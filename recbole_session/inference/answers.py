@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from recbole_session.errors import InputError
+from recbole_session.errors import needs
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,9 @@ def _json_line(user: str, answer: Recommendation) -> str:
 
 @contextmanager
 def _parquet_writer(path: Path, columns: Sequence[str]) -> Iterator[Write]:
-    try:
+    with needs("Parquet", "pyarrow", "parquet", ", or write .csv or .jsonl"):
         import pyarrow as pa
         import pyarrow.parquet as pq
-    except ImportError as error:
-        raise InputError(
-            "Parquet needs pyarrow: pip install recbole-session[parquet], or write .csv or .jsonl"
-        ) from error
     kinds = (pa.string(), pa.int32(), pa.string(), pa.float64(), pa.string(), pa.bool_(), pa.string())
     schema = pa.schema(list(zip(columns, kinds, strict=False)))
     with pq.ParquetWriter(path, schema) as writer:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from recbole_session.errors import InputError
+from recbole_session.errors import needs
 from recbole_session.inference.explanation import Explanation, written_time
 from recbole_session.report.tables import printable
 
@@ -13,11 +13,9 @@ LONGEST = 22  # letters of a name
 
 def draw_explanation(explanation: Explanation, path: Path) -> None:
     """Write a PNG; an `InputError` if matplotlib is missing."""
-    try:
+    with needs("the picture of explain", "matplotlib", "plot"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("explain draws with matplotlib: pip install recbole-session[plot]") from error
     figure = Figure(figsize=(13, 9), layout="constrained")
     FigureCanvasAgg(figure)
     timeline, answers = figure.subplots(2, 1, height_ratios=(2, 3))

@@ -16,7 +16,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_session.data.batches import batch_layout, input_length, mask_token, session_token
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, missing
 from recbole_session.files import check_writable, replacing
 from recbole_session.inference.histories import Request, gather_histories
 from recbole_session.inference.recommender import Recommender
@@ -202,6 +202,6 @@ def check_output(path: Path) -> None:
     if path.suffix != ".onnx":
         raise InputError(f"output is {path}; it must end in .onnx")
     check_writable(path, path.with_suffix(".json"))
-    missing = [package for package in ("onnx", "onnxscript", "onnxruntime") if find_spec(package) is None]
-    if missing:
-        raise InputError(f"export needs {', '.join(missing)}: pip install recbole-session[export]")
+    absent = [package for package in ("onnx", "onnxscript", "onnxruntime") if find_spec(package) is None]
+    if absent:
+        raise missing("export", ", ".join(absent), "export")

@@ -5,8 +5,6 @@ trainer asks for `calculate_loss`, the evaluator and the ONNX export for `score_
 `draw_task` and `loss_terms`, and ``explain`` for `attention`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch.nn.functional as F

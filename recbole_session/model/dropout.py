@@ -1,7 +1,5 @@
 """Dropout that costs little on a CPU, where torch spends about 8 ns on every number it drops or keeps."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 import torch.nn.functional as F

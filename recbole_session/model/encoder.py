@@ -4,8 +4,6 @@ Shapes: ``B`` sequences, ``L`` tokens, ``Q`` queries among them, ``d`` hidden si
 dimension.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple

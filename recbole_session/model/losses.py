@@ -6,8 +6,6 @@ there is none, and takes states ``[n, d]``, targets (int64 ``[n]``, never 0), an
 none twice, shared by all rows; one that is a row's target is left out there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -4,8 +4,6 @@ Piece lengths depend on the data, and reading them forces a GPU sync. `plan_piec
 nothing else in the loss waits for the GPU.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """RecBole's Pop, counting every interaction."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 "Exploiting Session Information in BERT-based Session-aware Sequential Recommendation", SIGIR 2022.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

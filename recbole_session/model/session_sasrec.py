@@ -4,8 +4,6 @@ W.-C. Kang and J. McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018
 methods of "Exploiting Session Information in BERT-based Session-aware Sequential Recommendation", SIGIR 2022.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """What SessionBERT4Rec and SessionSASRec share: embeddings, features, encoder and output layer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -6,8 +6,6 @@ D. Jannach, "Session-aware Recommendation: A Surprising Quest for the State-of-t
 (extension and reminders).
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from recbole_session.errors import InputError
+from recbole_session.errors import InputError, missing
 from recbole_session.interrupts import Interrupted
 
 
@@ -18,9 +18,7 @@ def check_loggers(config: Any) -> None:
     for key in SERVICES:
         package = key.removeprefix("log_")
         if config[key] and find_spec(package) is None:
-            raise InputError(
-                f"{key} is True, but {package} is not installed; run: pip install 'recbole-session[{package}]'"
-            )
+            raise missing(f"{key}: True", package, package)
 
 
 def metric_names(split: str, by_candidates: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

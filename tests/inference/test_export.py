@@ -175,5 +175,5 @@ def test_mistakes_are_told(train_toy: TrainToy, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(InputError, match="there is no folder"):
         export.export_onnx(recommender, tmp_path / "nowhere" / "model.onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(InputError, match=r"export needs onnxscript: pip install recbole-session\[export\]"):
+    with pytest.raises(InputError, match=r"export needs onnxscript: pip install 'recbole-session\[export\]'"):
         export.export_onnx(recommender, tmp_path / "model.onnx")
