@@ -5,7 +5,7 @@
 Every repetition draws a data set (`benchmarks.synthetic_data`), trains plain, ST, SSE and TSA with several
 seeds each, and asks three tests which of the three are better than plain by NDCG@10 among all items, Holm-corrected.
 Where neither sessions nor times matter, plain is trained with as many more seeds, to compare a method with itself.
-Values are kept in --work, from where an interrupted benchmark goes on.
+Values are kept in --work, from where an interrupted benchmark resumes.
 """
 
 import argparse

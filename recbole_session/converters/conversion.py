@@ -256,7 +256,7 @@ def _log_for_spark(job: Job, columns: Columns) -> list[str]:
         return [job.name]
     if for_duckdb or any(source.member for source in job.sources):
         return []
-    # A path, whatever characters it holds, is no pattern.
+    # A path is not a pattern, whatever characters it holds.
     return ["file:" + re.sub(r"([][{}*?\\])", r"\\\1", str(source.path.resolve())) for source in job.sources]
 
 

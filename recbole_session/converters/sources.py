@@ -27,7 +27,7 @@ def download(url: str, checksum: str | None, folder: Path) -> Path:
     """Fetch a file once and return where it is.
 
     The file is written under a temporary name and renamed when complete and verified, so an interrupted
-    download starts anew and a finished one is never fetched twice.
+    download starts again and a finished one is never fetched twice.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class GuardedStream:
         self._allowed -= len(data)
         if self._allowed < 0:
             raise InputError(
-                f"{self._name} unpacks to more than {MAX_EXPANSION} times its size: this is no ratings file; "
+                f"{self._name} unpacks to more than {MAX_EXPANSION} times its size: this is not a ratings file; "
                 "unpack it yourself if you trust it."
             )
         return data

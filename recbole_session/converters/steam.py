@@ -182,7 +182,7 @@ def decode_string(literal: bytes) -> str:
     Raises
     ------
     ValueError
-        If the literal is no string, not UTF-8, or holds an escape that Python refuses (``\x4``).
+        If the literal is not a string, not UTF-8, or holds an escape that Python refuses (``\x4``).
     """
     body = literal[1:] if literal[:1] == b"u" else literal
     if body[:1] not in (b"'", b'"'):
@@ -213,7 +213,7 @@ def _read_day(literal: bytes) -> str:
     if not _DATE.fullmatch(text):
         raise ValueError("is not a date like 2017-12-31")
     if (seconds := seconds_of(text, "iso")) is None:
-        raise ValueError("is no day of the calendar")
+        raise ValueError("is not a day of the calendar")
     if fault := time_fault(seconds):
         raise ValueError(fault)
     return str(int(seconds))

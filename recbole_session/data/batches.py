@@ -98,7 +98,7 @@ def token_batch(tokens: UserSequences, users: Tensor, ends: Tensor, length: int,
         ``L``.
     mask : int or None
         For inference ``ends`` points behind the row to be predicted: its token is replaced by ``mask``,
-        while its session and its time stay, as the model is told when the next interaction happens and
+        while its session and its time stay, as the model is given when the next interaction happens and
         whether it opens a session (section 3.5 of the paper).
 
     Returns

@@ -40,7 +40,7 @@ def _draw_timeline(axes: Any, explanation: Explanation) -> None:
     unread = sum(event.attention is None for event in events)
     if has_attention and unread:
         axes.text((unread - 1) / 2, ceiling * 0.03, "older than what the model reads", ha="center", fontsize=8)
-    opens = "new session" if explanation.new_session else "session goes on"
+    opens = "new session" if explanation.new_session else "session continues"
     axes.axvline(len(events) - 0.5, color="#b03a2e", zorder=4)
     now = f"now\n{written_time(explanation.now)[:16]}\n{opens}"
     axes.text(len(events) - 0.4, ceiling * 0.5, now, fontsize=8, color="#b03a2e")

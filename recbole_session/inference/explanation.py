@@ -40,7 +40,7 @@ class Explanation:
     now: int  # the moment of the answer, seconds
     new_session: bool  # whether it opens a session
     events: list[SeenEvent]  # in order of time
-    # Top items, best first: "answer"; per feature of the model "without ST" and the like; and "session goes on" and
+    # Top items, best first: "answer"; per feature of the model "without ST" and the like; and "session continues" and
     # "new session". For these two, the moment they are computed for, seconds.
     answers: dict[str, list[str]]
     moments: dict[str, int]
@@ -60,7 +60,7 @@ def explain(recommender: Recommender, request: Request, k: int = 10) -> Explanat
     the moment of the answer. The model is not trained again, so this is what the feature does in this model,
     not what a model without it would do.
 
-    The last two answers differ in the session alone if ``request.now`` is given. Otherwise the session goes on
+    The last two answers differ in the session alone if ``request.now`` is given. Otherwise the session continues
     at the moment of the last event, and the new one opens one second after ``session_gap`` has passed.
 
     The request has at least one known item; ``k`` is the length of the lists.
@@ -68,7 +68,7 @@ def explain(recommender: Recommender, request: Request, k: int = 10) -> Explanat
     gap = recommender.config["session_gap"]
     histories = _gather(recommender, request)
     now = int(histories.sequences.times[-1 if request.now is not None else -2])
-    moments = {"session goes on": now, "new session": now + gap + 1 if request.now is None else now}
+    moments = {"session continues": now, "new session": now + gap + 1 if request.now is None else now}
     batch = recommender.batch(histories)
     answers = {"answer": _top(recommender, histories, batch, k)}
     for feature in recommender.config["session_features"] or ():
@@ -143,7 +143,7 @@ def explanation_table(explanation: Explanation, written: Callable[[object], str]
 
     ``written`` makes raw ids and names safe: for a file, or, with `report.tables.printable`, for a terminal.
     """
-    session = "a new session" if explanation.new_session else "the session goes on"
+    session = "a new session" if explanation.new_session else "the session continues"
     n_events, n_sessions = len(explanation.events), explanation.events[-1].session
     return "\n\n".join(
         [

@@ -164,7 +164,7 @@ def _numbers(requests: Sequence[Request], items: Sequence[Any], item_ids: Mappin
         found = list(map(item_ids.get, items))
     except TypeError as error:
         raise InputError(
-            f"an item of {requests[0].name} or a later one is no id ({error}); give texts or numbers"
+            f"an item of {requests[0].name} or a later one is not an id ({error}); give texts or numbers"
         ) from error
     if None in found:  # unknown, or a number where the raw id is its text
         found = [number or item_ids.get(str(item), 0) for number, item in zip(found, items, strict=True)]

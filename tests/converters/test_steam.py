@@ -94,7 +94,7 @@ def test_nothing_is_evaluated(tmp_path):
     [
         ("{u'username': u'a', u'product_id': u'1'}", "date is missing"),
         ("{u'product_id': u'1', u'date': u'2017-01-01'}", "username is missing"),
-        (REVIEW.replace("2017-12-17", "2017-02-30") % "", "date 'u'2017-02-30'' is no day of the calendar"),
+        (REVIEW.replace("2017-12-17", "2017-02-30") % "", "date 'u'2017-02-30'' is not a day of the calendar"),
         (REVIEW.replace("2017-12-17", "Dec 17") % "", "is not a date like"),
         (REVIEW.replace("u'Foo'", "5") % "", "username '5' is not a string"),
         (REVIEW.replace("u'Foo'", "u' '") % "", "username 'u' '' is empty"),

@@ -75,16 +75,16 @@ def test_answers_are_what_recommend_says(recommender: Recommender) -> None:
         "without ST",
         "without SSE",
         "without TSA",
-        "session goes on",
+        "session continues",
         "new session",
     ]
-    for name, new_session in {"answer": "auto", "session goes on": False, "new session": True}.items():
+    for name, new_session in {"answer": "auto", "session continues": False, "new session": True}.items():
         said = recommender.recommend(HISTORY, now=2 * DAY + 60, new_session=new_session, k=6)
         assert found.answers[name] == said.items
-    assert found.moments == {"session goes on": 2 * DAY + 60, "new session": 2 * DAY + 60}
+    assert found.moments == {"session continues": 2 * DAY + 60, "new session": 2 * DAY + 60}
     assert not found.new_session
     open_end = explain(recommender, Request(HISTORY))
-    assert open_end.moments == {"session goes on": 2 * DAY + 5, "new session": 3 * DAY + 6}
+    assert open_end.moments == {"session continues": 2 * DAY + 5, "new session": 3 * DAY + 6}
     assert open_end.answers["new session"] == recommender.recommend(HISTORY, now=3 * DAY + 6).items
 
 
@@ -110,13 +110,13 @@ def test_the_table_says_what_changed(recommender: Recommender) -> None:
     object.__setattr__(found, "answers", {**found.answers, "answer": ["x", "y", "z"], "without ST": ["y", "x", "w"]})
     table = explanation_table(found)
     assert "- ST brings in z, and moves 2 of the other 2." in table
-    assert "4 events in 2 session(s); the answer is for 1970-01-03 00:00:05 UTC, the session goes on." in table
+    assert "4 events in 2 session(s); the answer is for 1970-01-03 00:00:05 UTC, the session continues." in table
     assert "| 1970-01-03 00:00:05 | 2 | i9 |" in table
 
 
 def test_models_without_sessions_are_explained_as_far_as_it_goes(train_toy: TrainToy) -> None:
     found = explain(recbole_session.load(train_toy("SASRec")), Request(HISTORY))
-    assert list(found.answers) == ["answer", "session goes on", "new session"]
+    assert list(found.answers) == ["answer", "session continues", "new session"]
     assert found.answers["answer"] == found.answers["new session"]
     assert {event.attention for event in found.events} == {None}
     assert "The model has no session features to take away." in explanation_table(found)

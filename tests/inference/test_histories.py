@@ -104,7 +104,7 @@ def test_times_are_seconds_or_datetimes(time: object) -> None:
         (Request([("a", 5)], new_session="maybe"), "new_session is 'maybe'; allowed: True, False or 'auto'"),
         (Request(["ab"]), r"holds the event 'ab'; allowed: \(item, time\)"),
         (Request([("a",)]), r"holds the event \('a',\)"),
-        (Request([(["a"], 1)]), "is no id .*unhashable.*; give texts or numbers"),
+        (Request([(["a"], 1)]), "is not an id .*unhashable.*; give texts or numbers"),
         (Request([("a", 1), ("b", 2, "s")]), "name the session of all events or of none"),
     ],
 )
