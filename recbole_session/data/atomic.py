@@ -145,8 +145,8 @@ def _numbers(path: Path, texts: pd.Series) -> pd.Series:
 def read_titles(path: Path, item_field: str, separator: str, encoding: str) -> dict[str, str]:
     """Names of items by raw id, from an ``.item`` file: its first column whose name ends in ``title`` or ``name``.
 
-    Without the file or such a column, no item has a name. A damaged file is not an error, as nothing else is read from it:
-    the log says what is wrong.
+    Without the file or such a column, no item has a name. A damaged file is not an error, as nothing else is read from
+    it: the log says what is wrong.
     """
     if not path.is_file():
         return {}
