@@ -39,7 +39,9 @@ def _draw_timeline(axes: Any, explanation: Explanation) -> None:
         axes.text(start - 0.4, ceiling * 0.98, text if roomy else events[start].session, va="top", fontsize=8)
     unread = sum(event.attention is None for event in events)
     if has_attention and unread:
-        axes.text((unread - 1) / 2, ceiling * 0.03, "older than what the model reads", ha="center", fontsize=8)
+        rotation = 0 if unread >= 0.2 * len(events) else 90  # else the words would run into the bars
+        text = "older than what the model reads"
+        axes.text((unread - 1) / 2, ceiling * 0.03, text, ha="center", rotation=rotation, fontsize=8)
     opens = "new session" if explanation.new_session else "session continues"
     axes.axvline(len(events) - 0.5, color="#b03a2e", zorder=4)
     now = f"now\n{written_time(explanation.now)[:16]}\n{opens}"
