@@ -55,7 +55,7 @@ class PlannedRun:
         return f"{metric} ({candidates}) {self.result()['test'][candidates][metric]:.4f}"
 
     def progress(self) -> dict[str, Any]:
-        """How far a running run is: ``epoch``, ``epochs`` and ``best``; empty before its first validation."""
+        """How far a running run is: ``epoch``, ``epochs`` and ``best``, None before a validation; empty at first."""
         try:
             return dict(json.loads(((self.folder or Path()) / _PROGRESS_FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError):  # missing, or half written
@@ -69,7 +69,7 @@ def make_run(dataset: str, keys: Mapping[str, Any], folder: Path, audit: bool) -
     """
     with claimed(folder, wait=True):  # another process may be running in it
         pass
-    SessionTrainer.validation_hook = _write_progress  # type: ignore[assignment]  # which makes it a method
+    SessionTrainer.epoch_hook = _write_progress
     try:
         if not (folder / RESULT_FILE).is_file():
             run_session(None, dataset, config_dict=keys, resume=folder)
@@ -79,11 +79,10 @@ def make_run(dataset: str, keys: Mapping[str, Any], folder: Path, audit: bool) -
         (folder / _PROGRESS_FILE).unlink(missing_ok=True)
 
 
-def _write_progress(trainer: SessionTrainer, epochs_run: int, score: float) -> None:
-    """Write how far a run is, after a validation."""
-    pick = max if trainer.valid_metric_bigger else min
-    best = score if trainer.best_epoch < 0 else pick(score, float(trainer.best_valid_score))
-    content = {"epoch": epochs_run, "epochs": trainer.epochs, "best": best}
+def _write_progress(trainer: SessionTrainer) -> None:
+    """Write how far a run is, after an epoch."""
+    best = float(trainer.best_valid_score) if trainer.best_epoch >= 0 else None
+    content = {"epoch": trainer.epochs_run, "epochs": trainer.epochs, "best": best}
     (trainer.run_folder / _PROGRESS_FILE).write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -121,7 +120,8 @@ def _describe(run: PlannedRun) -> str:
         return f"seed {run.seed}: context audit"
     if not progress:
         return f"seed {run.seed}: begun {in_words(time.monotonic() - (run.started or 0.0))} ago"
-    return f"seed {run.seed}: epoch {progress['epoch']} of {progress['epochs']}, best {progress['best']:.4f}"
+    best = "" if progress["best"] is None else f", best {progress['best']:.4f}"
+    return f"seed {run.seed}: epoch {progress['epoch']} of {progress['epochs']}{best}"
 
 
 def _seconds_left(runs: Sequence[PlannedRun], waiting: Sequence[PlannedRun]) -> float | None:

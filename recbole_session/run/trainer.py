@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from recbole.trainer import Trainer
@@ -46,6 +46,8 @@ class SessionTrainer(Trainer):
     epochs: int
     # Called after each validation with the number of epochs trained and the score; what it raises ends training.
     validation_hook: Callable[[int, float], None] | None = None
+    # Called after each epoch of any trainer, before its validation.
+    epoch_hook: ClassVar[Callable[["SessionTrainer"], None] | None] = None
 
     def __init__(self, parts: Parts, run_folder: Path, refit_epochs: int | None = None) -> None:
         config, model = parts.config, parts.model
@@ -136,6 +138,8 @@ class SessionTrainer(Trainer):
         self.epochs_run += 1
         means = mean_over_processes(torch.tensor(losses, dtype=torch.float64, device=self.device))
         self.run_log.log({"train/loss": float(means.sum())}, self.epochs_run)
+        if (hook := type(self).epoch_hook) is not None:
+            hook(self)
         return tuple(means.tolist()) if means.dim() else float(means)
 
     def _check_nan(self, loss: Tensor) -> None:
