@@ -122,6 +122,21 @@ class SessionDataset(SequentialDataset):
             return set(), None
         return super()._get_load_and_unload_col(source)
 
+    def _filter_nan_user_or_item(self) -> None:
+        """Drop rows without a user or an item.
+
+        RecBole 1.2.1 drops others if both occur (``dataset.py`` 835): it takes labels of rows for their positions.
+        """
+        for field in (self.uid_field, self.iid_field):
+            is_missing = self.inter_feat[field].isna()
+            if is_missing.any():
+                self.logger.warning(
+                    f"{self.dataset_name}.inter: {field} is missing in {is_missing.sum():,} of {len(is_missing):,} "
+                    f"rows (left out; the first is line {self.inter_feat.index[is_missing][0] + 2})"
+                )
+                self.inter_feat = self.inter_feat[~is_missing]
+        super()._filter_nan_user_or_item()  # of features
+
     def _filter_by_inter_num(self) -> None:
         """Drop users and items with too few or too many rows until none is left; RecBole counts row by row."""
         if self.user_feat is not None or self.item_feat is not None:

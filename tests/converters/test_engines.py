@@ -122,7 +122,7 @@ def test_spark_reads_files_as_duckdb_does(spark, tmp_path, monkeypatch, kind):
             frame = pd.DataFrame(some, columns=names)
             frame.loc[700, "user"] = None
             frame["time"] = pd.to_datetime(frame["time"], unit="s")
-            frame.to_parquet(folder / f"part {place}.parquet", row_group_size=300)
+            frame.to_parquet(folder / f"part {place}.parquet", row_group_size=300, coerce_timestamps="us")
     columns = Columns("user", "item", "time", "stars", "visit")
     default, other = both(folder, tmp_path, columns)
     assert len(calls) == 1

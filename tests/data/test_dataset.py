@@ -166,6 +166,20 @@ def test_ids_that_pandas_takes_for_missing_are_kept(write_dataset: WriteDataset,
     assert view.id2token("item_id", view.sequences.items.numpy()).tolist() == items
 
 
+def test_rows_without_a_user_or_an_item_are_left_out(
+    write_dataset: WriteDataset, build_config: BuildConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RecBole leaves the wrong rows out where both are missing somewhere."""
+    rows = random_rows(n_users=4, n_items=9)
+    write_dataset(rows)
+    expected = SessionDataset(build_config())
+    write_dataset([rows[0], ("", "i1", 5), *rows[1:3], ("u1", "", 6), *rows[3:], ("", "i2", 7)])
+    dataset = SessionDataset(build_config())
+    assert dataset.inter_feat.equals(expected.inter_feat)
+    assert f"toy.inter: user_id is missing in 2 of {len(rows) + 3} rows (left out; the first is line 3)" in caplog.text
+    assert f"toy.inter: item_id is missing in 1 of {len(rows) + 1} rows (left out; the first is line 6)" in caplog.text
+
+
 def test_a_missing_dataset_names_the_command_that_makes_it(build_config: BuildConfig) -> None:
     with pytest.raises(InputError, match="recbole-session convert"):
         SessionDataset(build_config(dataset="ml-1m"))
