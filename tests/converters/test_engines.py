@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import pandas as pd
 import pytest
@@ -28,7 +29,9 @@ def spark():
     builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
     # More rows than this cannot come to the driver: Spark stops the job.
     builder = builder.config("spark.driver.maxResultSize", "1m")
+    handler = signal.getsignal(signal.SIGINT)
     session = builder.getOrCreate()
+    signal.signal(signal.SIGINT, handler)  # Spark leaves one of its own to the tests that follow
     yield session
     session.stop()
 
