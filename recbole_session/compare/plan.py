@@ -148,7 +148,7 @@ def check_baseline(name: Any, names: Sequence[str]) -> str:
     """Return ``name`` if it is one of ``names``."""
     if name not in names:
         hint = nearest(name, names) or f"; allowed: {', '.join(names)}"
-        raise InputError(f"baseline is {name!r}, which is not a run of it{hint}")
+        raise InputError(f"baseline is {name!r}, which is not a row of the comparison{hint}")
     return str(name)
 
 

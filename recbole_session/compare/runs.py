@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
-from recbole_session.compare.plan import read_plan
+from recbole_session.compare.plan import check_baseline, read_plan
 from recbole_session.compare.resolving import ResolvedRow
 from recbole_session.config.models import keys_of_all_models
 from recbole_session.config.rules import CANDIDATE_SETS
@@ -47,9 +47,7 @@ class Comparison:
 
     def with_baseline(self, name: str) -> Self:
         """Return the comparison with another row as the baseline; an `InputError` if there is no such row."""
-        if name not in self.names:
-            raise InputError(f"baseline is {name!r}; allowed: {', '.join(map(repr, self.names))}")
-        return replace(self, baseline=name)
+        return replace(self, baseline=check_baseline(name, self.names))
 
     def runs_of(self, name: str) -> list[Run]:
         """Runs of one row, by seed."""

@@ -103,7 +103,7 @@ def read_yaml_file(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the file is missing, is no YAML, or is not a mapping.
+        If the file is missing, is not YAML, or is not a mapping.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")

@@ -39,7 +39,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Options:
-    """Everything a conversion can be told beside the thresholds."""
+    """The options of a conversion, without the thresholds."""
 
     dataset: str | None = None
     engine: str = "duckdb"

@@ -146,7 +146,7 @@ class GenericReader(Reader):
         return csv.reader(text, delimiter=mark, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
 
     def csv_header(self, text: Iterable[str]) -> tuple[list[str], int]:
-        """Return the columns that a CSV file names, or is said to have, and how many lines that takes."""
+        """Return the columns that a CSV file names, or the user, and how many lines the header takes."""
         if self._columns.header:
             return list(self._columns.header), 0
         records = self._csv_records(text)

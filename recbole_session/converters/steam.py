@@ -247,7 +247,7 @@ def map_in_order(
             while pending:
                 yield pending.popleft().result()
         except BrokenProcessPool as error:
-            raise InputError("a worker process was killed, most likely for want of memory: free some.") from error
+            raise InputError("a worker process was killed, most likely for lack of memory: free some.") from error
         finally:
             for future in pending:
                 future.cancel()

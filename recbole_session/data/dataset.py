@@ -125,7 +125,8 @@ class SessionDataset(SequentialDataset):
     def _filter_nan_user_or_item(self) -> None:
         """Drop rows without a user or an item.
 
-        RecBole 1.2.1 drops others if both occur (``dataset.py`` 835): it takes labels of rows for their positions.
+        RecBole 1.2.1 takes the labels of rows for their positions (``dataset.py`` 835). Once rows without a user are
+        gone, it drops wrong rows in place of those without an item.
         """
         for field in (self.uid_field, self.iid_field):
             is_missing = self.inter_feat[field].isna()
@@ -135,7 +136,8 @@ class SessionDataset(SequentialDataset):
                     f"rows (left out; the first is line {self.inter_feat.index[is_missing][0] + 2})"
                 )
                 self.inter_feat = self.inter_feat[~is_missing]
-        super()._filter_nan_user_or_item()  # of features
+        if self.user_feat is not None or self.item_feat is not None:
+            super()._filter_nan_user_or_item()
 
     def _filter_by_inter_num(self) -> None:
         """Drop users and items with too few or too many rows until none is left; RecBole counts row by row."""

@@ -82,7 +82,7 @@ def _parse_json_line(line: str, where: str, now: Time | None, new_session: NewSe
     try:
         value = json.loads(line)
     except ValueError as error:
-        raise InputError(f"{where} is no JSON: {error}") from error
+        raise InputError(f"{where} is not JSON: {error}") from error
     if not isinstance(value, dict) or "user" not in value or not isinstance(value.get("history"), list):
         raise InputError(f'{where} must be {{"user": ..., "history": [[item, time], ...]}}')
     unknown = set(value) - _JSON_KEYS
@@ -108,7 +108,7 @@ def dataset_requests(
     """Ask about every user of a built dataset or, at the test position, about every target of the test split.
 
     At the ``"end"`` the history is all that the user did. At the ``"test"`` it is all before the target, at its
-    time and in its session, as in the run's evaluation; ``now`` and ``new_session``, see `Request`, have no say then.
+    time and in its session, as in the run's evaluation; ``now`` and ``new_session``, see `Request`, are then ignored.
     With ``only``, a raw id, this user alone is asked about.
     """
     sequences = dataset.sequences

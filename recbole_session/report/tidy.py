@@ -99,10 +99,10 @@ STATISTICS: list[Statistic] = [tests_over_users, tests_over_seeds, effect_sizes]
 
 # The columns of statistics in the order of the files, present even where there is no baseline.
 _COLUMNS = [
-    *("seeds", "mean", "sd_over_seeds", "ci_low", "ci_high", "difference", "difference_ci_low", "difference_ci_high"),
-    *("p", "p_holm", "test", "p_methods", "p_methods_holm", "error_of_users", "error_of_seeds", "d_z"),
-    *("users_improved", "users_worsened", "seeds_better", "seeds_worse", "seeds_paired"),
-]
+    "seeds", "mean", "sd_over_seeds", "ci_low", "ci_high", "difference", "difference_ci_low", "difference_ci_high",
+    "p", "p_holm", "test", "p_methods", "p_methods_holm", "error_of_users", "error_of_seeds", "d_z",
+    "users_improved", "users_worsened", "seeds_better", "seeds_worse", "seeds_paired",
+]  # fmt: skip
 
 
 def tidy_table(comparison: Comparison, values: UserValues, facts: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -69,7 +69,8 @@ def build(config: Any, with_model: bool = True) -> Parts:
 def fresh_model(config: Any, train: TrainLoader) -> Any:
     """Build the model with its initial weights, on the device.
 
-    One of RecBole's says by any exception, often without words, that keys do not go together: an `InputError` then.
+    RecBole's models raise exceptions of any kind, often without a message, for keys that do not fit together. They
+    become an `InputError`.
     """
     set_seed(config)
     model_class = config["model_class"]

@@ -38,7 +38,10 @@ PROGRESS: Fields = {
 def cpu_copy(value: Any) -> Any:
     """Copy of ``value`` made of CPU tensors and plain data alone, independent of the original.
 
-    A `TypeError` for anything that the weights-only loader would refuse.
+    Raises
+    ------
+    TypeError
+        For anything that the weights-only loader would refuse.
     """
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
@@ -113,7 +116,10 @@ def _check_archive(path: Path) -> None:
 
 
 def check_fits(path: Path, state: State, parts: Any) -> None:
-    """Refuse a ``last.pth`` that lacks something, or is of another model, dataset or architecture than ``parts``."""
+    """Refuse a ``last.pth`` that lacks something, or is of another model, dataset or architecture than the ``parts``.
+
+    ``parts`` are the run's `build.Parts`.
+    """
     model, dataset, checksum = parts.model, parts.config["dataset"], parts.checksum
     name = type(model).__name__
     if state["model"] != name:

@@ -35,10 +35,10 @@ CONTEXTS = ("told", "inferred", "withheld")
 
 # Keys that may differ when a run is resumed: they do not change its numbers.
 FREE_KEYS = {
-    *("data_path", "checkpoint_dir", "checkpoint_interval", "config_files", "epochs", "eval_batch_size", "gpu_id"),
-    *("log_mlflow", "log_wandb", "loss_decimal_place", "metric_decimal_place", "mlflow_experiment", "show_progress"),
-    *("state", "stopping_step", "train_time_limit", "use_gpu", "wandb_project", "worker"),
-}
+    "data_path", "checkpoint_dir", "checkpoint_interval", "config_files", "epochs", "eval_batch_size", "gpu_id",
+    "log_mlflow", "log_wandb", "loss_decimal_place", "metric_decimal_place", "mlflow_experiment", "show_progress",
+    "state", "stopping_step", "train_time_limit", "use_gpu", "wandb_project", "worker",
+}  # fmt: skip
 
 
 def ranks_file(context: str) -> str:

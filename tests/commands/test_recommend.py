@@ -140,7 +140,7 @@ def test_mistakes_in_a_csv_name_the_line(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("{", "line 2 is no JSON"),
+        ("{", "line 2 is not JSON"),
         ("[]", 'line 2 must be {"user": ..., "history"'),
         ('{"user": 1, "history": [], "nwo": 3}', "line 2: key 'nwo' is unknown; allowed: history, new_session, now"),
         ('{"user": 1, "history": ["i1"]}', "line 2 holds the event 'i1'"),

@@ -104,7 +104,7 @@ def test_mistakes_are_told_and_nothing_is_written(folder, make_run, tmp_path, ca
     for arguments, message in (
         ([str(tmp_path / "nowhere")], "holds no finished run"),
         ([str(folder), run], "name it alone"),
-        ([str(folder), "--baseline=z"], "baseline is 'z'; allowed: 'a', 'b', 'c'"),
+        ([str(folder), "--baseline=z"], "baseline is 'z', which is not a row of the comparison; allowed: a, b, c"),
         ([run, "--baseline=z"], "baseline is 'z'"),
         ([run, f"--output={folder / 'runs.json'}"], "which is a file"),
     ):

@@ -135,7 +135,7 @@ def test_seeds() -> None:
         ("keys: {seed: 3}\nruns: [{model: SASRec}]", "keys: seed cannot be given here"),
         (
             "baseline: SASrec\nruns: [{model: SASRec}]",
-            r"is 'SASrec', which is not a run of it; did you mean 'SASRec'\?",
+            r"is 'SASrec', which is not a row of the comparison; did you mean 'SASRec'\?",
         ),
         ("seeds: 0\nruns: [{model: SASRec}]", "mine.yaml: seeds is 0"),
         ("sweep: hidden_size\nruns: [{model: SASRec}]", "sweep is 'hidden_size', which no run sets"),
@@ -185,7 +185,7 @@ def test_mistakes_that_show_when_rows_are_resolved(
         (["--preset=paper", "--model=SASRec"], "--model cannot be given to a comparison"),
         (["--preset=paper", "--seed=3"], "--seed cannot be given to a comparison: give --seeds"),
         (["--preset=paper", "--seeds=x"], "seeds is 'x'"),
-        (["--preset=paper", "--baseline=ST"], "baseline is 'ST', which is not a run of it"),
+        (["--preset=paper", "--baseline=ST"], "baseline is 'ST', which is not a row of the comparison"),
         (["--preset=paper", "--workers=0"], "workers is 0"),
         (["--preset=paper", "--name=../x"], "name is '../x'"),
         (["--preset=paper", "--reg_weight=0.1"], "--reg_weight is given, but no model of this comparison reads it"),
