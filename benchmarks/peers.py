@@ -5,9 +5,9 @@
 
 One model after the other trains for ``--seconds`` of CPU time in one thread; this project's stop earlier if their
 ``epochs`` are over. Evaluation is not counted. At points on the way the target of every user is ranked among all items
-(the user's own history stays in, equal scores count as better), and one function makes NDCG@10 on validation and on
-test from the ranks of both sides. RecTools' half, `peers_rectools.py`, runs in an environment of its own and gets the
-split as three CSV files.
+(the user's own history stays in, equal scores count as better), on test also among the user's random and popular
+negatives, and one function makes NDCG@10 from the ranks of both sides. RecTools' half, `peers_rectools.py`, runs in an
+environment of its own and gets the split as three CSV files and the negatives as an array.
 
 ``<out>.csv`` keeps every point; a run replaces those of its dataset and ``--models``, so models can be run one by one.
 ``<out>.md`` and ``<out>.png`` show all of them. A model's test value at a time is that of its best validation so far.
@@ -32,9 +32,10 @@ from recbole_session.data.dataset import SessionDataset
 
 OURS = ("SessionSASRec", "SessionBERT4Rec")
 RECTOOLS = ("SASRec", "BERT4Rec", "eSASRec", "HSTU")
-LENGTHS = {"ml-100k": 100, "ml-1m-part": 200}
+LENGTHS = {"ml-1m-part": 200, "globo-part": 50}
 KEYS = ["dataset", "model"]
-COLUMNS = [*KEYS, "cpu_seconds", "epochs", "valid", "test"]
+SETS = ("random", "popular")  # beside all items
+COLUMNS = [*KEYS, "cpu_seconds", "epochs", "valid", "test", *SETS]
 TIMES = (30, 60, 100, 200, 400)
 COLORS = {"SessionSASRec": "#0072b2", "SessionBERT4Rec": "#56b4e9", "SASRec": "#009e73", "BERT4Rec": "#999999",
           "eSASRec": "#d55e00", "HSTU": "#cc79a7"}  # fmt: skip
@@ -55,21 +56,22 @@ def split_rows(dataset: SessionDataset) -> dict[str, pd.DataFrame]:
     return {"train": rows.drop(index=[*held_out["valid"].index, *held_out["test"].index]), **held_out}
 
 
-# ---- the two sides; each gives rows of seconds, epochs, ndcg on valid and on test
+# ---- the two sides; each gives rows of seconds, epochs, ndcg on valid, and ndcg on test: all items, then SETS
+
+Point = tuple[float, ...]
 
 
-def measure_ours(
-    model: str, arguments: argparse.Namespace, data_path: Path, folder: Path
-) -> list[tuple[float, float, float, float]]:
+def measure_ours(model: str, arguments: argparse.Namespace, data_path: Path, folder: Path) -> list[Point]:
     dataset = arguments.dataset
-    keys = {"seed": SEED, "use_gpu": False, "eval_candidates": ["all"], "valid_candidates": "all"}
+    keys = {"seed": SEED, "use_gpu": False, "eval_candidates": ["all", *SETS], "valid_candidates": "all"}
     run = build_ours(model, dataset, data_path, folder, **keys, MAX_ITEM_LIST_LENGTH=LENGTHS.get(dataset, 100))
-    points: list[tuple[float, float, float, float]] = []
+    points: list[Point] = []
 
     def evaluate(seconds: float, steps: int) -> None:
         values = [
-            ndcg(run.evaluator.evaluate(run.model, loader, run.config["device"], ["all"]).ranks["all"].tolist())
-            for loader in (run.valid, run.test)
+            ndcg(ranks.tolist())
+            for loader, sets in ((run.valid, ["all"]), (run.test, ["all", *SETS]))
+            for ranks in run.evaluator.evaluate(run.model, loader, run.config["device"], sets).ranks.values()
         ]
         run.model.train()
         points.append((seconds, steps / len(run.train), *values))
@@ -80,27 +82,27 @@ def measure_ours(
     return points
 
 
-def measure_rectools(
-    model: str, arguments: argparse.Namespace, data_path: Path, folder: Path
-) -> list[tuple[float, float, float, float]]:
-    data = build_ours("SessionSASRec", arguments.dataset, data_path, folder, use_gpu=False).data
-    for split, rows in split_rows(data).items():
+def measure_rectools(model: str, arguments: argparse.Namespace, data_path: Path, folder: Path) -> list[Point]:
+    run = build_ours("SessionSASRec", arguments.dataset, data_path, folder, use_gpu=False, eval_candidates=list(SETS))
+    for split, rows in split_rows(run.data).items():
         rows.to_csv(folder / f"{split}.csv", index=False)
+    np.save(folder / "negatives.npy", np.stack([run.evaluator.negatives[name].numpy() for name in SETS]))
     out = folder / f"{model}.jsonl"
     script = Path(__file__).with_name("peers_rectools.py")
-    length, seconds, n_items = LENGTHS.get(arguments.dataset, 100), arguments.seconds, data.item_num - 1
+    length, seconds, n_items = LENGTHS.get(arguments.dataset, 100), arguments.seconds, run.data.item_num - 1
     command = [arguments.rectools_python, "-I", script, folder, model, "--out", out, "--seed", SEED]
-    command += ["--seconds", seconds, "--max_length", length, "--n_items", n_items]
+    command += ["--seconds", seconds, "--max_length", length, "--n_items", n_items, "--every", arguments.every]
     subprocess.run([str(word) for word in command], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     lines = pd.read_json(out, lines=True)
-    points = [(row.seconds, row.epochs, ndcg(row.valid), ndcg(row.test)) for row in lines.itertuples()]
+    ranks = ["valid", "test", *SETS]
+    points = [(row["seconds"], row["epochs"], *(ndcg(row[name]) for name in ranks)) for _, row in lines.iterrows()]
     for point in points:
         show(model, point)
     return points
 
 
-def show(model: str, point: tuple[float, float, float, float]) -> None:
-    seconds, epochs, valid, test = point
+def show(model: str, point: Point) -> None:
+    seconds, epochs, valid, test, *_ = point
     print(f"{model}: {seconds:7.1f} CPU s, {epochs:6.1f} epochs, ndcg@10 valid {valid:.4f}, test {test:.4f}")
 
 
@@ -111,7 +113,7 @@ def read_points(path: Path) -> pd.DataFrame:
     return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=COLUMNS)
 
 
-def replace_points(path: Path, dataset: str, model: str, points: list[tuple[float, float, float, float]]) -> None:
+def replace_points(path: Path, dataset: str, model: str, points: list[Point]) -> None:
     """Write the points of one model in place of its earlier ones."""
     old = read_points(path)
     new = pd.DataFrame([(dataset, model, *point) for point in points], columns=COLUMNS)
@@ -121,7 +123,7 @@ def replace_points(path: Path, dataset: str, model: str, points: list[tuple[floa
 
 
 def chosen_test(points: pd.DataFrame, seconds: float = float("inf")) -> float:
-    """Test value where validation was best until then; nan before the first point."""
+    """Test value among all items where validation was best until then; nan before the first point."""
     seen = points[points["cpu_seconds"] <= seconds]
     return float("nan") if seen.empty else float(seen.loc[seen["valid"].idxmax(), "test"])
 
@@ -139,15 +141,17 @@ def worst_lead(points: pd.DataFrame, name: str, start: float) -> tuple[float, fl
 
 
 def table(dataset: str, points: pd.DataFrame) -> list[str]:
-    heads = ["model", "CPU s per epoch", "trained, CPU s", "best validation", "after CPU s", "test there"]
-    heads += [f"test at {seconds} s" for seconds in TIMES if seconds <= points["cpu_seconds"].max()]
+    heads = ["model", "CPU s per epoch", "trained, CPU s", "best validation", "after CPU s", "test there", *SETS]
+    times = [seconds for seconds in TIMES if seconds <= points["cpu_seconds"].max()]
+    heads += [f"test at {seconds} s" for seconds in times]
     lines = [f"## {dataset}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for model in [name for name in (*OURS, *RECTOOLS) if name in set(points["model"])]:
         rows = points[points["model"] == model]
         last, best = rows.iloc[-1], rows.loc[rows["valid"].idxmax()]
         cells = [label(model), f"{last['cpu_seconds'] / last['epochs']:.1f}", f"{last['cpu_seconds']:.0f}",
                  f"{best['valid']:.4f}", f"{best['cpu_seconds']:.0f}", f"**{best['test']:.4f}**"]  # fmt: skip
-        cells += [f"{chosen_test(rows, int(head.split()[2])):.4f}" for head in heads[6:]]
+        cells += [f"{best[name]:.4f}" for name in SETS]
+        cells += [f"{chosen_test(rows, seconds):.4f}" for seconds in times]
         lines.append(f"| {' | '.join(cells).replace('nan', '-')} |")
     if OURS[0] in set(points["model"]) and set(RECTOOLS) & set(points["model"]):
         peers = points[points["model"].isin(RECTOOLS)].groupby("model")
@@ -195,6 +199,7 @@ def main() -> None:
     parser.add_argument("--rectools_python", type=Path, help="Python of an environment with RecTools")
     parser.add_argument("--dataset", default="ml-100k", help="ml-100k (default), ml-1m-part, or one of atomic_data")
     parser.add_argument("--seconds", type=float, default=400.0, help="CPU seconds of training for each model")
+    parser.add_argument("--every", type=int, default=2, help="epochs of RecTools' models between two evaluations")
     parser.add_argument("--models", nargs="*", choices=[*RECTOOLS, *OURS], default=[*RECTOOLS, *OURS])
     parser.add_argument("--out", type=Path, default=Path("results/peers"), help="start of the files' names")
     arguments = parser.parse_args()

@@ -3,9 +3,10 @@
     python benchmarks/peers_rectools.py FOLDER SASRec --seconds 400 --max_length 200 --n_items 3100 --every 2 --out FILE
 
 ``FOLDER`` holds ``train.csv``, ``valid.csv`` and ``test.csv`` (user, item, timestamp in Unix seconds, each user's rows
-in order). The model trains on ``train.csv`` with one thread. Every so many epochs the clock stops, and a line of
-JSON goes to ``FILE``: the epochs, the CPU seconds of training, and the rank of every user's target in ``valid.csv``
-(after ``train.csv``) and in ``test.csv`` (after both) among all items.
+in order) and ``negatives.npy`` (``[2, U, K]`` items by number of the user, random ones and popular ones). The model
+trains on ``train.csv`` with one thread. Every so many epochs the clock stops, and a line of JSON goes to ``FILE``: the
+epochs, the CPU seconds of training, and the rank of every user's target in ``valid.csv`` (after ``train.csv``) and in
+``test.csv`` (after both) among all items, and of the latter also among the negatives.
 """
 
 import argparse
@@ -15,9 +16,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import rectools
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from rectools.dataset import Dataset
 from rectools.dataset.context import get_context
@@ -31,6 +34,7 @@ MODELS: dict[str, tuple[type, dict[str, Any]]] = {
     # 0.05 is the temperature of RecTools' own HSTU tutorial; with the default, 1, cosines hardly become probabilities.
     "HSTU": (HSTUModel, {"lightning_module_kwargs": {"logits_t": 0.05}}),
 }
+USERS_AT_ONCE = 2000
 COMMON = {"n_factors": 64, "n_blocks": 2, "n_heads": 2, "loss": "softmax", "lr": 0.003, "batch_size": 64}
 
 
@@ -39,6 +43,7 @@ class Watch(Callback):
 
     def __init__(self, model: Any, splits: dict[str, pd.DataFrame], arguments: argparse.Namespace) -> None:
         self.model, self.splits, self.arguments = model, splits, arguments
+        self.negatives = np.load(arguments.folder / "negatives.npy")
         self.seconds = self.start = 0.0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Watch":
@@ -56,24 +61,38 @@ class Watch(Callback):
         trainer.should_stop = self.seconds >= self.arguments.seconds
         if epochs % self.arguments.every == 0 or trainer.should_stop:
             self.model.is_fitted = True  # or it refuses to recommend
-            history, ranks = self.splits["train"], {}
-            for split in ("valid", "test"):
-                ranks[split] = target_ranks(self.model, history, self.splits[split], self.arguments.n_items)
-                history = pd.concat([history, self.splits[split]], ignore_index=True)
+            train, valid, test = (self.splits[split] for split in ("train", "valid", "test"))
+            n_items, ranks = self.arguments.n_items, {}
+            (ranks["valid"],) = target_ranks(self.model, train, valid, n_items, self.negatives[:0])
+            history = pd.concat([train, valid], ignore_index=True)
+            found = target_ranks(self.model, history, test, n_items, self.negatives)
+            ranks["test"], ranks["random"], ranks["popular"] = found
             with self.arguments.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"epochs": epochs, "seconds": self.seconds, **ranks}) + "\n")
             module.train()
 
 
-def target_ranks(model: Any, history: pd.DataFrame, targets: pd.DataFrame, n_items: int) -> list[int]:
-    """Rank of every target, from 1, in the order of ``targets``; equal scores count as better, unknown items lose."""
-    context = get_context(targets) if model.require_recommend_context else None
-    users = targets["user_id"].to_numpy()
-    scores = model.recommend(users, Dataset.construct(history), n_items, False, add_rank_col=False, context=context)
-    own = scores.merge(targets[["user_id", "item_id"]])[["user_id", "score"]]
-    pairs = scores.merge(own, on="user_id", suffixes=("", "_of_target"))
-    ranks = (~(pairs["score"] < pairs["score_of_target"])).groupby(pairs["user_id"]).sum()
-    return ranks.reindex(users).fillna(n_items).astype(int).tolist()
+def target_ranks(
+    model: Any, history: pd.DataFrame, targets: pd.DataFrame, n_items: int, negatives: NDArray[Any]
+) -> list[list[int]]:
+    """Ranks of the targets, from 1, in their order: among all items, then among each set of ``negatives [S, U, K]``.
+
+    Equal scores count as better, and items that the model does not know lose.
+    """
+    dataset = Dataset.construct(history)
+    parts = []
+    for first in range(0, len(targets), USERS_AT_ONCE):
+        some = targets.iloc[first : first + USERS_AT_ONCE]
+        users = some["user_id"].to_numpy()
+        context = get_context(some) if model.require_recommend_context else None
+        found = model.recommend(users, dataset, n_items, False, add_rank_col=False, context=context)
+        scores = np.full((len(users), n_items + 1), -np.inf)
+        scores[pd.Index(users).get_indexer(found["user_id"]), found["item_id"]] = found["score"]
+        rows = np.arange(len(users))[:, None]
+        own = scores[rows, some[["item_id"]].to_numpy()]
+        sets = [(scores[:, 1:] >= own).sum(1)]
+        parts.append(sets + [1 + (scores[rows, of_set[users]] >= own).sum(1) for of_set in negatives])
+    return [np.concatenate(of_set).tolist() for of_set in zip(*parts, strict=True)]
 
 
 def read_rows(path: Path) -> pd.DataFrame:

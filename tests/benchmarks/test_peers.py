@@ -59,17 +59,21 @@ def test_the_split_handed_over_is_ours(build_config: BuildConfig, write_dataset:
 def test_a_model_run_again_replaces_its_points_and_no_others(tmp_path: Path) -> None:
     path = tmp_path / "new" / "peers.csv"
     assert list(read_points(path).columns) == COLUMNS
-    replace_points(path, "a", "SASRec", [(1.0, 2.0, 0.1, 0.2)])
-    replace_points(path, "b", "SASRec", [(1.0, 2.0, 0.3, 0.4)])
-    replace_points(path, "a", "HSTU", [(1.0, 2.0, 0.5, 0.6)])
-    replace_points(path, "a", "SASRec", [(3.0, 4.0, 0.7, 0.8), (5.0, 6.0, 0.9, 1.0)])
+    replace_points(path, "a", "SASRec", [(1.0, 2.0, 0.1, 0.2, 0.6, 0.4)])
+    replace_points(path, "b", "SASRec", [(1.0, 2.0, 0.3, 0.4, 0.6, 0.4)])
+    replace_points(path, "a", "HSTU", [(1.0, 2.0, 0.5, 0.6, 0.6, 0.4)])
+    replace_points(path, "a", "SASRec", [(3.0, 4.0, 0.7, 0.8, 0.6, 0.4), (5.0, 6.0, 0.9, 1.0, 0.6, 0.4)])
     rows = read_points(path)[["dataset", "model", "cpu_seconds", "test"]].to_numpy().tolist()
     assert rows == [["b", "SASRec", 1, 0.4], ["a", "HSTU", 1, 0.6], ["a", "SASRec", 3, 0.8], ["a", "SASRec", 5, 1.0]]
 
 
 def points_of(**curves: list[tuple[float, float, float]]) -> pd.DataFrame:
-    """Points (seconds, validation, test) of each model."""
-    rows = [("toy", model, at, 1.0, valid, test) for model, points in curves.items() for at, valid, test in points]
+    """Points (seconds, validation, test) of each model, all with the same values among negatives."""
+    rows = [
+        ("toy", model, at, 1.0, valid, test, 0.6, math.nan)
+        for model, points in curves.items()
+        for at, valid, test in points
+    ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -94,7 +98,7 @@ def test_the_smallest_lead_is_over_the_best_peer_of_that_time() -> None:
 def test_the_table_shows_who_is_there_and_the_lead() -> None:
     some = points_of(SessionSASRec=[(60, 0.5, 0.4)], SASRec=[(70, 0.3, 0.2)])
     lines = table("toy", some)
-    assert lines[4] == "| SessionSASRec | 60.0 | 60 | 0.5000 | 60 | **0.4000** | - | 0.4000 |"
-    assert lines[5] == "| SASRec (RecTools) | 70.0 | 70 | 0.3000 | 70 | **0.2000** | - | - |"
+    assert lines[4] == "| SessionSASRec | 60.0 | 60 | 0.5000 | 60 | **0.4000** | 0.6000 | - | - | 0.4000 |"
+    assert lines[5] == "| SASRec (RecTools) | 70.0 | 70 | 0.3000 | 70 | **0.2000** | 0.6000 | - | - | - |"
     assert "2.00 times the test NDCG@10 of the best of RecTools' (SASRec)" in lines[-2]
     assert "lead" not in "".join(table("toy", some[some["model"] == "SASRec"]))
