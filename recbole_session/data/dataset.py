@@ -139,6 +139,11 @@ class SessionDataset(SequentialDataset):
         if self.user_feat is not None or self.item_feat is not None:
             super()._filter_nan_user_or_item()
 
+    def _filter_inter_by_user_or_item(self) -> None:
+        """Drop rows of unknown users and items; without a table of them RecBole drops none, but copies all rows."""
+        if self.user_feat is not None or self.item_feat is not None:
+            super()._filter_inter_by_user_or_item()
+
     def _filter_by_inter_num(self) -> None:
         """Drop users and items with too few or too many rows until none is left; RecBole counts row by row."""
         if self.user_feat is not None or self.item_feat is not None:
