@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from quality_at_time import time_points, train_watched
+from quality_at_time import train_watched
 from setting import SEED, build_ours, prepare_dataset, working_folder
 
 from recbole_session.data.dataset import SessionDataset
@@ -77,7 +77,7 @@ def measure_ours(model: str, arguments: argparse.Namespace, data_path: Path, fol
         points.append((seconds, steps / len(run.train), *values))
         show(model, points[-1])
 
-    times = time_points(arguments.seconds)[::-3][::-1]  # a third of them, the last included, do for two splits
+    times = np.geomspace(arguments.seconds / 100, arguments.seconds, arguments.points).tolist()
     train_watched(run, times, evaluate, now=time.process_time)
     return points
 
@@ -199,6 +199,7 @@ def main() -> None:
     parser.add_argument("--rectools_python", type=Path, help="Python of an environment with RecTools")
     parser.add_argument("--dataset", default="ml-100k", help="ml-100k (default), ml-1m-part, or one of atomic_data")
     parser.add_argument("--seconds", type=float, default=400.0, help="CPU seconds of training for each model")
+    parser.add_argument("--points", type=int, default=18, help="evaluations of each of this project's models")
     parser.add_argument("--every", type=int, default=2, help="epochs of RecTools' models between two evaluations")
     parser.add_argument("--models", nargs="*", choices=[*RECTOOLS, *OURS], default=[*RECTOOLS, *OURS])
     parser.add_argument("--out", type=Path, default=Path("results/peers"), help="start of the files' names")
