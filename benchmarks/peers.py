@@ -83,7 +83,8 @@ def measure_ours(model: str, arguments: argparse.Namespace, data_path: Path, fol
 
 
 def measure_rectools(model: str, arguments: argparse.Namespace, data_path: Path, folder: Path) -> list[Point]:
-    run = build_ours("SessionSASRec", arguments.dataset, data_path, folder, use_gpu=False, eval_candidates=list(SETS))
+    keys = {"use_gpu": False, "eval_candidates": ["all", *SETS]}
+    run = build_ours("SessionSASRec", arguments.dataset, data_path, folder, **keys)
     for split, rows in split_rows(run.data).items():
         rows.to_csv(folder / f"{split}.csv", index=False)
     np.save(folder / "negatives.npy", np.stack([run.evaluator.negatives[name].numpy() for name in SETS]))
