@@ -10,7 +10,6 @@ from recbole_session.converters.columns import ENCODINGS, FORMATS, TIME_UNITS, C
 from recbole_session.converters.conversion import ENGINES, dry_run, run_conversion
 from recbole_session.converters.datasets import DATASETS
 from recbole_session.converters.lines import shown
-from recbole_session.converters.preprocessing import HELP as THRESHOLD_HELP
 from recbole_session.converters.preprocessing import Thresholds
 from recbole_session.errors import InputError
 
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for field in fields(Thresholds):
         kind = float if field.name == "min_rating" else int
-        steps.add_argument(f"--{field.name}", type=kind, help=THRESHOLD_HELP[field.name])
+        steps.add_argument(f"--{field.name}", type=kind, help=field.metadata["help"])
     generic = parser.add_argument_group("generic files")
     for name in ("user", "item", "time", "rating", "session", "title"):
         generic.add_argument(f"--{name}_col", metavar="COLUMN", help=f"name of the {name} column")

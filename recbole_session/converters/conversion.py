@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from duckdb import DuckDBPyConnection
@@ -29,11 +28,7 @@ from recbole_session.converters.steam import SteamReader
 from recbole_session.converters.writing import CARD, publish, scratch_folder
 from recbole_session.errors import InputError
 
-# Engine -> what does the preprocessing, and the packages whose versions the card names.
-ENGINES = {
-    "duckdb": ("recbole_session.converters.engine:prepare_with_duckdb", ("duckdb",)),
-    "spark": ("recbole_session.converters.spark_engine:prepare_with_spark", ("duckdb", "pyspark")),
-}
+ENGINES = {"duckdb": ("duckdb",), "spark": ("duckdb", "pyspark")}  # and the packages whose versions the card names
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -63,11 +58,6 @@ class Options:
         """Whether a column of the log names the sessions."""
         return self.columns is not None and self.columns.session is not None
 
-    @property
-    def policy(self) -> str:
-        """What `LineCheck` is to do about malformed lines."""
-        return "strict" if self.strict else "skip" if self.skip_bad else "tolerant"
-
 
 class Conversion(NamedTuple):
     """The written file and its card."""
@@ -87,6 +77,7 @@ class Job(NamedTuple):
     thresholds: Thresholds
     target: str
     scratch: Path
+    check: LineCheck
 
 
 def run_conversion(name: str, raw: Path | str | None, output_dir: Path, **options: Any) -> Conversion:
@@ -99,7 +90,8 @@ def run_conversion(name: str, raw: Path | str | None, output_dir: Path, **option
 def dry_run(name: str, raw: Path | None, output_dir: Path, **options: Any) -> tuple[LineCheck, list[list[str]], int]:
     """Read everything and write nothing: the lines, the first rows as read, and the number of sessions of all."""
     with _prepared(name, raw, Path(output_dir), options) as job, engine.open_database(job.scratch) as connection:
-        return _load(connection, job), *engine.preview(connection, job.thresholds, job.settings.own_sessions)
+        _load(connection, job)
+        return job.check, *engine.preview(connection, job.thresholds, job.settings.own_sessions)
 
 
 @contextmanager
@@ -114,6 +106,7 @@ def _prepared(name: str, raw: Path | str | None, output_dir: Path, options: dict
         raise InputError(f"no dataset is called {name!r}: choose one of {', '.join(DATASETS)} or generic.")
     known = DATASETS.get(name, ANY_FILE)
     settings = replace(settings, columns=settings.columns or known.columns)
+    policy = "strict" if settings.strict else "skip" if settings.skip_bad else "tolerant"
     all_users = known.all_users if settings.all_users is None else settings.all_users
     thresholds = resolve_thresholds(known.thresholds, all_users, thresholds_given)
     if known is ANY_FILE and (settings.dataset is None or settings.columns is None):
@@ -129,7 +122,8 @@ def _prepared(name: str, raw: Path | str | None, output_dir: Path, options: dict
         sources = find_sources(path, known.files)
         label = sources[0].name if len(sources) == 1 else path.name
     with scratch_folder(output_dir) as scratch:
-        yield Job(name, known, sources, label, settings, thresholds, settings.dataset or name, scratch)
+        target, check = settings.dataset or name, LineCheck(label, policy)
+        yield Job(name, known, sources, label, settings, thresholds, target, scratch, check)
 
 
 def _raw_path(name: str, raw: Path | str | None, output_dir: Path, settings: Options) -> Path:
@@ -161,7 +155,7 @@ def _convert(job: Job) -> dict[str, Any]:
     # hashlib lets go of the interpreter, so the checksum takes a core of its own.
     with ThreadPoolExecutor(1) as pool:
         checksum = pool.submit(file_checksum, *paths)
-        check, counts, sessions = _write_rows(job, inter)
+        counts, sessions = _write_rows(job, inter)
     options = {**asdict(settings), **asdict(job.thresholds)}
     if options["min_rating"] == -math.inf:
         options["min_rating"] = None  # JSON knows no infinity
@@ -176,9 +170,9 @@ def _convert(job: Job) -> dict[str, Any]:
         },
         "options": options,
         "lines": {
-            "good": check.good,
-            "malformed": check.bad,
-            "first_malformed": [bad._asdict() for bad in check.first],
+            "good": job.check.good,
+            "malformed": job.check.bad,
+            "first_malformed": [bad._asdict() for bad in job.check.first],
         },
         "counts": [count._asdict() for count in counts],
         "output": {
@@ -191,7 +185,7 @@ def _convert(job: Job) -> dict[str, Any]:
         "versions": {
             "recbole_session": __version__,
             "python": platform.python_version(),
-            **{package: version(package) for package in ENGINES[settings.engine][1]},
+            **{package: version(package) for package in ENGINES[settings.engine]},
         },
     }
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"  # equal cards are equal bytes
@@ -199,20 +193,22 @@ def _convert(job: Job) -> dict[str, Any]:
     return card
 
 
-def _write_rows(job: Job, inter: Path) -> tuple[LineCheck, list[engine.Count], int]:
-    """Read and prepare the rows, write them and the titles; return the lines, the counts and the number of sessions."""
-    settings, columns = job.settings, job.settings.columns
+def _write_rows(job: Job, inter: Path) -> tuple[list[engine.Count], int]:
+    """Read and prepare the rows, write them and the titles; return the counts and the number of sessions."""
+    settings, columns, prepare = job.settings, job.settings.columns, engine.prepare_with_duckdb
+    if settings.engine == "spark":
+        from recbole_session.converters import spark_engine
+
+        prepare = spark_engine.prepare_with_spark
     with engine.open_database(job.scratch) as connection:
         if columns is not None and (log := _log_for_spark(job, columns)):
-            from recbole_session.converters.spark_engine import convert_with_spark
-
-            check = LineCheck(job.name, settings.policy)
             first = job.sources[0] if job.sources else Source(Path(job.name))
             columns = replace(columns, format=GenericReader(first, columns).format)
-            counts, result, sessions = convert_with_spark(log, columns, job.thresholds, check, job.scratch)
+            counts, result, sessions = spark_engine.convert_with_spark(
+                log, columns, job.thresholds, job.check, job.scratch
+            )
         else:
-            check = _load(connection, job)
-            prepare = resolve_name(ENGINES[settings.engine][0])
+            _load(connection, job)
             counts = prepare(connection, job.thresholds, settings.own_sessions, job.scratch)
             result, sessions = RESULT, engine.count_sessions(connection)
         _check_not_empty(counts, job.name)
@@ -222,27 +218,26 @@ def _write_rows(job: Job, inter: Path) -> tuple[LineCheck, list[engine.Count], i
             engine.write_items(connection, items)
         elif layout is not None and (titles := film_titles(job.sources[0], layout)):
             engine.write_titles(connection, titles, items)
-    return check, counts, sessions
+    return counts, sessions
 
 
-def _load(connection: DuckDBPyConnection, job: Job) -> LineCheck:
+def _load(connection: DuckDBPyConnection, job: Job) -> None:
     """Read all rows of the raw files into the database."""
-    check = LineCheck(job.name, job.settings.policy)
-    readers = [_reader(job, source, check) for source in job.sources]
+    check = job.check
+    readers = [_reader(job, source) for source in job.sources]
     engine.create_raw_table(connection, readers[0])
     for source, reader in zip(job.sources, readers, strict=True):
         check.name = source.name
         engine.load_file(connection, reader, job.scratch, check)
     check.name = job.name
     check.finish()
-    return check
 
 
-def _reader(job: Job, source: Source, check: LineCheck) -> engine.Reader:
+def _reader(job: Job, source: Source) -> engine.Reader:
     if job.settings.columns is not None:
         return GenericReader(source, job.settings.columns)
     layout = job.dataset.layout
-    return MovieLensReader(source, layout, job.settings.skip_bad) if layout else SteamReader(source, check)
+    return MovieLensReader(source, layout, job.settings.skip_bad) if layout else SteamReader(source, job.check)
 
 
 def _log_for_spark(job: Job, columns: Columns) -> list[str]:

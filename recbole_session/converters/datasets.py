@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from recbole_session.converters.columns import Columns
+from recbole_session.converters.columns import FORMATS, Columns
 from recbole_session.converters.movielens import Layout
 from recbole_session.converters.preprocessing import Thresholds
 
@@ -21,8 +21,12 @@ _RELEASES = {  # file, layout, MD5 of the zip, lowest rating that is kept
 
 # Columns in SQL.
 _SINCE_SESSION_BEGAN = "epoch(TRY_CAST(eventdate AS TIMESTAMP)) + TRY_CAST(timeframe AS BIGINT) // 1000"
-_ARTIST_AND_TRACK = "=concat(artist, ' / ', track)"
+_TRACK = "=concat(artist, ' / ', track)"
 _INVOICE_TIME = "epoch(TRY_STRPTIME(InvoiceDate, ['%m/%d/%Y %H:%M', '%Y-%m-%d %H:%M:%S']))"
+
+# The columns of files without a header.
+_YOOCHOOSE_FIELDS = ("session", "time", "item", "category")
+_LASTFM_FIELDS = ("user", "time", "artist_id", "artist", "track_id", "track")
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Dataset:
     columns: Columns | None = None
 
 
-ANY_FILE = Dataset("", ("*.csv", "*.tsv", "*.txt", "*.jsonl", "*.json", "*.ndjson", "*.parquet", "*.pq", "*"))
+ANY_FILE = Dataset("", (*(f"*{ending}" for endings in FORMATS.values() for ending in endings), "*"))
 DATASETS = {
     # RecBole's own example: everything is kept, so that numbers compare with those published on it.
     "ml-100k": Dataset(
@@ -80,13 +84,7 @@ DATASETS = {
         ("yoochoose-clicks.dat",),
         all_users=True,
         columns=Columns(
-            "session",
-            "item",
-            "time",
-            session="session",
-            time_unit="iso",
-            format="csv",
-            header=("session", "time", "item", "category"),
+            "session", "item", "time", session="session", time_unit="iso", format="csv", header=_YOOCHOOSE_FIELDS
         ),
     ),
     # Many tracks have no id, so an item is its artist and its name.
@@ -94,14 +92,7 @@ DATASETS = {
         "http://ocelma.net/MusicRecommendationDataset/lastfm-1K.html",
         ("userid-timestamp-artid-artname-traid-traname.tsv",),
         columns=Columns(
-            "user",
-            _ARTIST_AND_TRACK,
-            "time",
-            title=_ARTIST_AND_TRACK,
-            time_unit="iso",
-            delimiter="\t",
-            header=("user", "time", "artist_id", "artist", "track_id", "track"),
-            quoted=False,
+            "user", _TRACK, "time", title=_TRACK, time_unit="iso", delimiter="\t", header=_LASTFM_FIELDS, quoted=False
         ),
     ),
     "amazon-2018": Dataset(

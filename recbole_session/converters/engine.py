@@ -50,13 +50,7 @@ class Count(NamedTuple):
 
 @contextmanager
 def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a database in memory that spills to ``scratch``.
-
-    Raises
-    ------
-    InputError
-        If DuckDB gives up in the block, most likely for a full disk.
-    """
+    """Open a database in memory that spills to ``scratch``; an `InputError` if DuckDB gives up, as on a full disk."""
     with duckdb.connect(
         config={"memory_limit": MEMORY_LIMIT, "temp_directory": str(scratch / "spilled")}
     ) as connection:

@@ -34,13 +34,7 @@ class GenericReader(Reader):
             raise InputError(f"{source.name}: a Parquet file is not read from inside a zip: unpack it first.")
 
     def select(self, scratch: Path) -> str:
-        """Return the SELECT of the rows.
-
-        Raises
-        ------
-        InputError
-            If a column is missing.
-        """
+        """Return the SELECT of the rows; an `InputError` if a column is missing."""
         columns = self._columns
         if self.format == "parquet":
             self._path = self._source.path
@@ -131,13 +125,11 @@ class GenericReader(Reader):
             while True:
                 line = records.line_num + 1
                 try:
-                    values = self._csv_values(next(records), self._header)
+                    values = self._csv_values(records, self._header)
                     if values and (reason := self.reason(values)):
                         yield lines.BadLine(line, reason)
                 except StopIteration:
                     return
-                except csv.Error as error:
-                    yield lines.BadLine(line, f"not CSV: {error}")
                 except ValueError as error:
                     yield lines.BadLine(line, str(error))
 
@@ -160,12 +152,13 @@ class GenericReader(Reader):
 
     def csv_line_values(self, line: bytes, header: list[str]) -> list[Any] | None:
         """Return what a line holds for each wanted column, None for a blank one; ValueError as in `json_values`."""
+        return self._csv_values(self._csv_records([line.decode("utf-8", "surrogateescape")]), header)
+
+    def _csv_values(self, records: Iterator[list[str]], header: list[str]) -> list[Any] | None:
         try:
-            return self._csv_values(next(self._csv_records([line.decode("utf-8", "surrogateescape")])), header)
+            record = next(records)
         except csv.Error as error:
             raise ValueError(f"not CSV: {error}") from None
-
-    def _csv_values(self, record: list[str], header: list[str]) -> list[Any] | None:
         if any(re.search("[\udc80-\udcff]", field) for field in record):
             raise ValueError(_NOT_UTF8)
         if record and len(record) != len(header):

@@ -54,10 +54,7 @@ class LineCheck:
     def add(self, good: int, bad: int, first: list[BadLine]) -> None:
         """Count lines; ``first`` are the first of the malformed ones.
 
-        Raises
-        ------
-        InputError
-            Under ``strict`` at the first malformed line; else if no line is good up to here.
+        An `InputError` under ``strict`` at the first malformed line, else if no line is good up to here.
         """
         self.good, self.bad = self.good + good, self.bad + bad
         self.first += first[: REPORTED - len(self.first)]
@@ -118,16 +115,10 @@ def lines_sql(path: Path, skip: int = 0) -> str:
 def line_faults(
     path: Path, skip: int, rows: list[int], rejected: list[int], reason: Callable[[bytes], str]
 ) -> list[BadLine]:
-    """Name the malformed among a file's lines.
+    """Name the malformed among a file's lines, of which ``skip`` come before the first row.
 
-    Parameters
-    ----------
-    skip
-        Lines before the first row.
-    rows
-        Positions of malformed rows in DuckDB's table, from 0; the table lacks the rejected lines.
-    rejected
-        Numbers of the first lines that DuckDB left out, ascending: not UTF-8, or too long.
+    ``rows`` are the positions of malformed rows in DuckDB's table, from 0. The table lacks the ``rejected`` lines: the
+    numbers, ascending, of the first that are not UTF-8, or too long.
     """
     numbers = set(rejected)
     for row in rows:

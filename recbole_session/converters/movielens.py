@@ -3,6 +3,7 @@
 import csv
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from recbole_session.converters.engine import Reader
@@ -40,11 +41,8 @@ class MovieLensReader(Reader):
     def select(self, scratch: Path) -> str:
         """Return the SELECT of the rows, after a look at the first line.
 
-        Raises
-        ------
-        InputError
-            If the line has another separator, another number of fields, a header where none belongs or
-            none where one does.
+        An `InputError` if that has another separator or number of fields, or a header where none belongs, or the
+        reverse.
         """
         self._path = plain_text(self._source, scratch)
         self._skip = self._check_first()
@@ -100,8 +98,8 @@ def film_titles(source: Source, layout: Layout) -> dict[str, str]:
     """Titles of films by id, from the file beside the ratings; none where there is no such file."""
     for name, separator in layout.names.items():
         if (file := beside(source, name)) is not None:
-            with open_source(file) as stream:
-                content = b"".join(iter(lambda: stream.read(1 << 20), b""))
+            with open_source(file) as read:
+                content = b"".join(iter(partial(read, 1 << 20), b""))
             try:
                 text = content.decode("utf-8-sig")
             except UnicodeDecodeError:  # ml-100k and ml-1m

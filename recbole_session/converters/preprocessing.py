@@ -1,63 +1,45 @@
 """The preprocessing: its numbers as data, from which flags are made, and its steps as SQL for DuckDB and for Spark."""
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from recbole_session.errors import InputError
 
 DAY = 86_400  # seconds; the paper's session gap
 
-HELP = {
-    "min_rating": "keep rows with at least this rating",
-    "min_item_rows": "then drop items with fewer rows",
-    "min_user_rows": "then drop users with fewer rows",
-    "max_rows_per_user": "then keep each user's latest rows, at most this many",
-    "session_gap": "a gap of more than this many seconds opens a new session",
-    "min_sessions": "drop users with fewer sessions",
-    "min_rows_per_session": "drop users with any session of fewer rows",
-}
+
+def _number(default: float, help: str, least: float = 1) -> Any:
+    return field(default=default, metadata={"help": help, "least": least})
 
 
 @dataclass(frozen=True)
 class Thresholds:
     """The preprocessing's numbers; the defaults are what the paper uses for every dataset."""
 
-    min_rating: float = -math.inf
-    min_item_rows: int = 5
-    min_user_rows: int = 5
-    max_rows_per_user: int = 200
-    session_gap: int = DAY  # seconds
-    min_sessions: int = 2
-    min_rows_per_session: int = 2
+    min_rating: float = _number(-math.inf, "keep rows with at least this rating", least=-math.inf)
+    min_item_rows: int = _number(5, "then drop items with fewer rows")
+    min_user_rows: int = _number(5, "then drop users with fewer rows")
+    max_rows_per_user: int = _number(200, "then keep each user's latest rows, at most this many")
+    session_gap: int = _number(DAY, "a gap of more than this many seconds opens a new session", least=0)
+    min_sessions: int = _number(2, "drop users with fewer sessions")
+    min_rows_per_session: int = _number(2, "drop users with any session of fewer rows")
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            least = -math.inf if field.name == "min_rating" else 0 if field.name == "session_gap" else 1
-            whole = field.name == "min_rating" or (isinstance(value, int) and not isinstance(value, bool))
+        for name, least in ((each.name, each.metadata["least"]) for each in fields(self)):
+            value, any_number = getattr(self, name), least == -math.inf
+            whole = isinstance(value, int) and not isinstance(value, bool)
             # `not (value >= least)` also refuses NaN.
-            if not whole or not (value >= least) or value > 2**53:
-                kind = "a number" if field.name == "min_rating" else f"a whole number of at least {least}"
-                raise InputError(f"--{field.name} is {value!r}, but must be {kind}.")
+            if not (whole or any_number) or not (value >= least) or value > 2**53:
+                kind = "a number" if any_number else f"a whole number of at least {least}"
+                raise InputError(f"--{name} is {value!r}, but must be {kind}.")
 
 
 def resolve_thresholds(base: Thresholds, all_users: bool, given: dict[str, Any]) -> Thresholds:
-    """Return a dataset's thresholds, loosened by ``--all_users``, overridden by what the user typed.
+    """Return a dataset's thresholds ``base`` with what the user typed: names and values, None for not typed.
 
-    Parameters
-    ----------
-    base
-        The dataset's own thresholds (the paper's).
-    all_users
-        Replace the thresholds that drop users as such by 1; rows still fall to the rating, item and length steps.
-    given
-        Threshold names and values that were typed; None means not typed.
-
-    Raises
-    ------
-    InputError
-        If a value is out of its range.
+    ``all_users`` replaces the thresholds that drop users as such by 1; rows still fall to the rating, item and length
+    steps. An `InputError` if a value is out of its range.
     """
     changed: dict[str, Any] = {"min_user_rows": 1, "min_sessions": 1, "min_rows_per_session": 1} if all_users else {}
     changed |= {name: value for name, value in given.items() if value is not None}

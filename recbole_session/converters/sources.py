@@ -5,7 +5,7 @@ import hashlib
 import logging
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -22,21 +22,14 @@ BLOCK_BYTES = 4 << 20
 FREE_EXPANSION_BYTES = 64 << 20  # below this much output nobody is harmed, whatever the factor
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
+Read = Callable[[int], bytes]
+
 
 def download(url: str, checksum: str | None, folder: Path) -> Path:
-    """Fetch a file once and return where it is.
+    """Fetch a file into ``folder``, under the name that it has in the address, and return its path.
 
-    The file is written under a temporary name and renamed when complete and verified, so an interrupted
-    download starts again and a finished one is never fetched twice.
-
-    Parameters
-    ----------
-    url
-        Where the file is.
-    checksum
-        ``"md5:..."`` as its publisher states it; None accepts what comes.
-    folder
-        Where the file goes, under the name it has in the address.
+    It takes that name when it is complete and has the ``checksum``, ``"md5:..."`` (None accepts what comes). So an
+    interrupted download starts again, and a finished one is never fetched twice.
 
     Raises
     ------
@@ -77,14 +70,9 @@ class Source:
 def find_sources(raw: Path, names: tuple[str, ...]) -> list[Source]:
     """Find the files to read, in the order of their names.
 
-    Parameters
-    ----------
-    raw
-        A zip, a folder, a bare file, a ``.gz`` or a ``.zst``; what it is shows in its first bytes, not its
-        name. A pattern like ``logs/*.csv`` names several.
-    names
-        File names to look for in a zip or a folder, the preferred first; a pattern among them takes every
-        file that it fits.
+    ``raw`` is a zip, a folder, a bare file, a ``.gz`` or a ``.zst``, as its first bytes say, or a pattern of several
+    files, like ``logs/*.csv``. ``names`` are the files to look for in a zip or a folder, the preferred first; a pattern
+    among them takes every file that it fits.
 
     Raises
     ------
@@ -116,7 +104,7 @@ def _find_in_folder(folder: Path, names: tuple[str, ...]) -> list[Source]:
                     raise InputError(f"--raw {folder} holds several {name} ({listed}): give the one file.")
                 if found:
                     return [Source(path) for path in found]
-    raise InputError(f"--raw {folder} holds no {' or '.join(names) or 'single file'}: give the file itself.")
+    raise InputError(f"--raw {folder} holds no {' or '.join(names)}: give the file itself.")
 
 
 def _find_in_zip(path: Path, names: tuple[str, ...]) -> list[Source]:
@@ -135,8 +123,7 @@ def _find_in_zip(path: Path, names: tuple[str, ...]) -> list[Source]:
         if found:
             return [Source(path, member) for member in found]
     raise InputError(
-        f"{path.name} holds no {' or '.join(names) or 'single file'} "
-        f"but {', '.join(members[:5]) or 'nothing'}: is it the right archive?"
+        f"{path.name} holds no {' or '.join(names)} but {', '.join(members[:5]) or 'nothing'}: is it the right archive?"
     )
 
 
@@ -150,29 +137,9 @@ def beside(source: Source, name: str) -> Source | None:
     return next((Source(path) for path in paths if path.is_file()), None)
 
 
-class GuardedStream:
-    """A ``read`` that turns damage into sentences and refuses to unpack without end."""
-
-    def __init__(self, stream: Any, name: str, packed_bytes: int) -> None:
-        self._stream, self._name = stream, name
-        self._allowed = max(FREE_EXPANSION_BYTES, MAX_EXPANSION * packed_bytes)
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes, at most ``size``."""
-        with _named(self._name):
-            data: bytes = self._stream.read(size)
-        self._allowed -= len(data)
-        if self._allowed < 0:
-            raise InputError(
-                f"{self._name} unpacks to more than {MAX_EXPANSION} times its size: this is not a ratings file; "
-                "unpack it yourself if you trust it."
-            )
-        return data
-
-
 @contextmanager
-def open_source(source: Source) -> Iterator[GuardedStream]:
-    """Open a source as a stream of unpacked bytes that stops, with an InputError, at a bomb or damage."""
+def open_source(source: Source) -> Iterator[Read]:
+    """Open a source and give a function that reads unpacked bytes, at most so many; a bomb or damage: InputError."""
     with ExitStack() as stack:
         with _named(source.name):
             packed_bytes = source.path.stat().st_size
@@ -183,7 +150,21 @@ def open_source(source: Source) -> Iterator[GuardedStream]:
             else:
                 opened = _open_file(source)
             stream = stack.enter_context(opened)
-        yield GuardedStream(stream, source.name, packed_bytes)
+        allowed = max(FREE_EXPANSION_BYTES, MAX_EXPANSION * packed_bytes)
+
+        def read(size: int) -> bytes:
+            nonlocal allowed
+            with _named(source.name):
+                data: bytes = stream.read(size)
+            allowed -= len(data)
+            if allowed < 0:
+                raise InputError(
+                    f"{source.name} unpacks to more than {MAX_EXPANSION} times its size: this is not a ratings file; "
+                    "unpack it yourself if you trust it."
+                )
+            return data
+
+        yield read
 
 
 def _open_file(source: Source) -> Any:
@@ -202,19 +183,14 @@ def plain_text(source: Source, scratch: Path, encoding: str = "utf-8") -> Path:
     """Return the path of a source's text: the file itself, or a copy unpacked into ``scratch``.
 
     A file with carriage returns, or in another encoding (of one byte a character), is copied too: the copy has
-    plain line feeds and is UTF-8.
-
-    Raises
-    ------
-    InputError
-        If the text is empty or UTF-16, or the source is damaged or unpacks to more than it should.
+    plain line feeds and is UTF-8. An `InputError` if the text is empty or UTF-16, see also `open_source`.
     """
     plain = source.path
     if source.member is not None or encoding != "utf-8" or _is_packed_or_has_returns(source):
         plain = scratch / "plain.txt"
-        with open_source(source) as packed, plain.open("wb") as copy:
-            while block := packed.read(BLOCK_BYTES):
-                while block.endswith(b"\r") and (more := packed.read(1)):
+        with open_source(source) as read, plain.open("wb") as copy:
+            while block := read(BLOCK_BYTES):
+                while block.endswith(b"\r") and (more := read(1)):
                     block += more
                 text = block.replace(b"\r\n", b"\n")
                 copy.write(text if encoding == "utf-8" else text.decode(encoding, "replace").encode())

@@ -61,21 +61,10 @@ def convert_with_spark(
 ) -> tuple[list[Count], str, int]:
     """Read, check and prepare a log in the executors; only counts and some malformed lines come here.
 
-    A line is a record: a CSV record with a line end in quotes makes malformed lines.
-
-    Parameters
-    ----------
-    raw
-        Files, folders or patterns of any file system that Spark knows, such as ``s3a://bucket/logs/*.csv.gz``.
-    columns
-        Without SQL of DuckDB's and without titles, UTF-8.
-
-    Returns
-    -------
-    counts : list of Count
-    result : str
-        SELECT, for DuckDB, of the rows that `preprocessing.RESULT` describes, in order.
-    n_sessions : int
+    A line is a record: a CSV record with a line end in quotes makes malformed lines. ``raw`` are files, folders or
+    patterns of any file system that Spark knows, such as ``s3a://bucket/logs/*.csv.gz``; ``columns`` are without SQL of
+    DuckDB's and without titles, UTF-8. Returns the counts, the SELECT, for DuckDB, of the rows that
+    `preprocessing.RESULT` describes, in order, and the number of sessions.
     """
     staged, result = scratch / "rows.parquet", scratch / "result.parquet"
     with _session() as spark:
@@ -116,7 +105,6 @@ def convert_with_spark(
 
 def _read(spark: Any, raw: list[str], columns: Columns) -> Any:
     """Return the lines of a log, each as `_ROWS` says; nothing is read yet but the first line."""
-    place = "_metadata.file_path AS file, _metadata.file_block_start AS start, monotonically_increasing_id() AS id"
     header = None
     if columns.format == "parquet":
         frame = spark.read.parquet(*raw)
@@ -128,10 +116,15 @@ def _read(spark: Any, raw: list[str], columns: Columns) -> Any:
             if use == "moment":
                 value, columns = f"floor(CAST(CAST({value} AS TIMESTAMP) AS DOUBLE))", replace(columns, time_unit="s")
             values.append(f"CAST({'NULL' if use == 'none' else value} AS STRING)")
-        frame = frame.selectExpr(f"array({', '.join(values)}) AS value", *place.split(", "))
+        record = f"array({', '.join(values)})"
     else:
-        # As bytes: text that is not UTF-8 has to come as it is.
-        frame = spark.read.text(raw).selectExpr("CAST(value AS BINARY) AS value", *place.split(", "))
+        frame, record = spark.read.text(raw), "CAST(value AS BINARY)"  # text that is not UTF-8 has to come as it is
+    place = (
+        "_metadata.file_path AS file",
+        "_metadata.file_block_start AS start",
+        "monotonically_increasing_id() AS id",
+    )
+    frame = frame.selectExpr(f"{record} AS value", *place)
     if columns.format == "csv":
         first = frame.where("start = 0").select("file", "value").take(1)
         if not first:
@@ -150,12 +143,9 @@ def _check_rows(frames: Iterator[Any], columns: Columns, header: list[str] | Non
             is_first, last = start == 0 and (file, start) != last, (file, start)
             try:
                 values = _values(reader, value, columns, header, is_first)
-                if values is not None and (reason := reader.reason(values)):
-                    raise ValueError(reason)
+                rows.append({} if values is None else _row(reader, values, columns))
             except ValueError as error:
-                rows.append((*(None,) * 5, str(error)))
-                continue
-            rows.append((None,) * 6 if values is None else _row(values, columns))
+                rows.append({"reason": str(error)})
         names = ["user_id", "item_id", "rating", "seconds", "own_session", "reason"]
         checked = pd.DataFrame(rows, columns=names, dtype=object)
         checked["rating"] = checked["rating"].astype("float64")
@@ -181,16 +171,17 @@ def _values(
     return reader.csv_line_values(line, header or [])
 
 
-def _row(values: list[Any], columns: Columns) -> tuple[Any, ...]:
+def _row(reader: GenericReader, values: list[Any], columns: Columns) -> dict[str, Any]:
+    if reason := reader.reason(values):
+        raise ValueError(reason)
     record = dict(zip(columns.wanted, values, strict=True))
-    return (
-        escape_token(str(record["user"])),
-        escape_token(str(record["item"])),
-        number(record.get("rating", 1.0)),
-        math.floor(seconds_of(record["time"], columns.time_unit) or 0),
-        str(record["session"]) if "session" in record else None,
-        None,
-    )
+    return {
+        "user_id": escape_token(str(record["user"])),
+        "item_id": escape_token(str(record["item"])),
+        "rating": number(record.get("rating", 1.0)),
+        "seconds": math.floor(seconds_of(record["time"], columns.time_unit) or 0),
+        "own_session": str(record["session"]) if "session" in record else None,
+    }
 
 
 def _prepare(spark: Any, thresholds: Thresholds, own_sessions: bool, result: str, path: Path) -> list[Count]:
@@ -215,13 +206,7 @@ def _parts(path: Path) -> str:
 
 @contextmanager
 def _session() -> Iterator[Any]:
-    """Give the Spark session that is active, or a new one for the block.
-
-    Raises
-    ------
-    InputError
-        If Spark gives up.
-    """
+    """Give the Spark session that is active, or a new one for the block; an `InputError` if Spark gives up."""
     running = SparkSession.getActiveSession()
     builder = SparkSession.builder.appName("recbole-session convert").config("spark.ui.showConsoleProgress", "false")
     spark: Any = running or builder.getOrCreate()

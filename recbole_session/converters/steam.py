@@ -18,13 +18,14 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import lru_cache
+from itertools import starmap
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from recbole_session.converters.columns import escape_token, id_fault, seconds_of
 from recbole_session.converters.engine import Reader
 from recbole_session.converters.lines import MAX_LINE_BYTES, BadLine, LineCheck, shown, sql_path, time_fault
-from recbole_session.converters.sources import GuardedStream, Source, check_start, open_source
+from recbole_session.converters.sources import Read, Source, check_start, open_source
 from recbole_session.errors import InputError
 
 KEYS = (b"username", b"product_id", b"date")
@@ -78,8 +79,8 @@ class SteamReader(Reader):
         """Parse the source into a file in ``scratch`` and return the SELECT of its rows."""
         path = scratch / "reviews.tsv"
         large = self._source.path.stat().st_size > PARALLEL_BYTES
-        with open_source(self._source) as stream, path.open("wb") as parsed:
-            blocks = self._blocks(stream)
+        with open_source(self._source) as read, path.open("wb") as parsed:
+            blocks = self._blocks(read)
             with closing(map_in_order(parse_block, blocks, large)) as results:
                 for rows, n_rows, bad in results:
                     parsed.write(rows)
@@ -91,10 +92,10 @@ class SteamReader(Reader):
             FROM read_csv({sql_path(path)}, columns={columns}, auto_detect=false, header=false,
                 delim='\t', quote='', escape='', nullstr='\n')"""
 
-    def _blocks(self, stream: GuardedStream) -> "Iterator[Block]":
-        """Cut the source into blocks of whole lines."""
+    def _blocks(self, read: Read) -> Iterator[tuple[bytes, int]]:
+        """Cut the source into blocks of whole lines, with the number of their first line."""
         name, line = self._source.name, 1
-        chunk = stream.read(_BLOCK_BYTES)
+        chunk = read(_BLOCK_BYTES)
         check_start(chunk, name)
         rest = chunk.removeprefix(b"\xef\xbb\xbf")
         first = rest.lstrip().partition(b"\n")[0]
@@ -104,27 +105,20 @@ class SteamReader(Reader):
             )
         while chunk:
             if end := rest.rfind(b"\n") + 1:
-                yield Block(rest[:end], line)
+                yield rest[:end], line
                 line, rest = line + rest.count(b"\n"), rest[end:]
             if len(rest) > MAX_LINE_BYTES:
                 raise InputError(
                     f"{name} line {line} is longer than {MAX_LINE_BYTES >> 20} MB: is this the review file?"
                 )
-            chunk = stream.read(_BLOCK_BYTES)
+            chunk = read(_BLOCK_BYTES)
             rest += chunk
         if rest:
-            yield Block(rest + b"\n", line)
+            yield rest + b"\n", line
 
 
-class Block(NamedTuple):
-    """Whole lines of a file: ``data`` ends with a line feed, ``first_line`` counts from 1."""
-
-    data: bytes
-    first_line: int
-
-
-def parse_block(block: Block) -> tuple[bytes, int, list[BadLine]]:
-    """Parse lines of review literals.
+def parse_block(data: bytes, first_line: int) -> tuple[bytes, int, list[BadLine]]:
+    """Parse lines of review literals; the data ends with a line feed, and its first line has the number ``first_line``.
 
     Returns
     -------
@@ -135,13 +129,12 @@ def parse_block(block: Block) -> tuple[bytes, int, list[BadLine]]:
         The lines outside the grammar, without user, item or date, or with an impossible date. Blank
         lines are neither rows nor bad.
     """
-    if b"\r" in block.data:
-        block = block._replace(data=block.data.replace(b"\r\n", b"\n"))
-    found: list[tuple[bytes, ...]] = PLAIN_LINE.findall(block.data)
-    numbered: Iterable[tuple[int, tuple[bytes, ...]]] = enumerate(found, start=block.first_line)
+    data = data.replace(b"\r\n", b"\n")
+    found: list[tuple[bytes, ...]] = PLAIN_LINE.findall(data)
+    numbered: Iterable[tuple[int, tuple[bytes, ...]]] = enumerate(found, first_line)
     rows, bad = [], list[BadLine]()
-    if len(found) != block.data.count(b"\n"):
-        numbered, bad = _match_line_by_line(block)
+    if len(found) != data.count(b"\n"):
+        numbered, bad = _match_line_by_line(data, first_line)
     for line, literals in numbered:
         try:
             rows.append("\t".join([read(literal) for read, literal in zip(_READ, literals, strict=True)]) + "\n")
@@ -160,9 +153,9 @@ def _reason(literals: Sequence[bytes]) -> str:
     raise AssertionError("every value of a malformed line reads")
 
 
-def _match_line_by_line(block: Block) -> tuple[list[tuple[int, tuple[bytes, ...]]], list[BadLine]]:
+def _match_line_by_line(data: bytes, first_line: int) -> tuple[list[tuple[int, tuple[bytes, ...]]], list[BadLine]]:
     found, bad = [], []
-    for number, line in enumerate(block.data.split(b"\n")[:-1], start=block.first_line):
+    for number, line in enumerate(data.split(b"\n")[:-1], first_line):
         if match := PLAIN_LINE.fullmatch(line) or LINE.fullmatch(line):
             found.append((number, tuple(_last_value(match, key) for key in range(len(KEYS)))))
         elif line.strip():
@@ -179,10 +172,7 @@ def _last_value(match: re.Match[bytes], key: int) -> bytes:
 def decode_string(literal: bytes) -> str:
     r"""Return the text of a string literal, as ``ast.literal_eval`` would.
 
-    Raises
-    ------
-    ValueError
-        If the literal is not a string, not UTF-8, or holds an escape that Python refuses (``\x4``).
+    A `ValueError` if it is not a string, not UTF-8, or holds an escape that Python refuses (``\x4``).
     """
     body = literal[1:] if literal[:1] == b"u" else literal
     if body[:1] not in (b"'", b'"'):
@@ -221,27 +211,26 @@ def _read_day(literal: bytes) -> str:
 
 _READ = (_read_id, _read_id, _read_day)
 
-Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def map_in_order(
-    function: Callable[[Task], Result], tasks: Iterable[Task], parallel: bool
+    function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], parallel: bool
 ) -> Generator[Result, None, None]:
-    """Apply a module's function to tasks in processes, as many as there are cores, and yield the results in order.
+    """Call a module's function with the arguments of each task in as many processes as cores; yield results in order.
 
     At most two tasks a worker are under way, so memory does not grow with their number. Without several
-    cores, or without fork (a spawned worker would run the caller's script again), it is plain ``map``.
+    cores, or without fork (a spawned worker would run the caller's script again), it is plain ``starmap``.
     """
     workers = min(os.cpu_count() or 1, MAX_WORKERS)
     if not parallel or workers == 1 or "fork" not in multiprocessing.get_all_start_methods():
-        yield from map(function, tasks)
+        yield from starmap(function, tasks)
         return
     pending: deque[Future[Result]] = deque()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start_worker, (os.getpid(),)) as pool:
         try:
             for task in tasks:
-                pending.append(pool.submit(function, task))
+                pending.append(pool.submit(function, *task))
                 if len(pending) >= 2 * workers:
                     yield pending.popleft().result()
             while pending:
@@ -249,8 +238,7 @@ def map_in_order(
         except BrokenProcessPool as error:
             raise InputError("a worker process was killed, most likely for lack of memory: free some.") from error
         finally:
-            for future in pending:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
 
 def _start_worker(parent: int) -> None:

@@ -15,8 +15,8 @@ TEXT = b"1::2::3::4\n"
 
 
 def content(source):
-    with open_source(source) as stream:
-        return b"".join(iter(lambda: stream.read(7), b""))
+    with open_source(source) as read:
+        return b"".join(iter(lambda: read(7), b""))
 
 
 def make_zip(path, **members):
@@ -94,14 +94,14 @@ def test_a_bomb_is_stopped_early(tmp_path, monkeypatch, pack):
     zeros = bytes(8 << 20)  # packs about 1000 times smaller
     path = tmp_path / "ratings.dat"
     path.write_bytes(gzip.compress(zeros)) if pack == "gz" else make_zip(path, **{"ratings.dat": zeros})
-    read = 0
+    n_bytes = 0
     with (
-        open_source(*find_sources(path, NAMES)) as stream,
+        open_source(*find_sources(path, NAMES)) as read,
         pytest.raises(InputError, match="more than 100 times"),
     ):
-        while data := stream.read(1 << 16):
-            read += len(data)
-    assert read < 2 << 20
+        while data := read(1 << 16):
+            n_bytes += len(data)
+    assert n_bytes < 2 << 20
 
 
 def test_a_zip_whose_directory_lies_about_the_size(tmp_path):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from recbole_session.converters import steam
 from recbole_session.converters.sources import Source
-from recbole_session.converters.steam import Block, SteamReader, decode_string, map_in_order, parse_block
+from recbole_session.converters.steam import SteamReader, decode_string, map_in_order, parse_block
 from recbole_session.errors import InputError
 
 REVIEW = (
@@ -38,7 +38,7 @@ def parse(*lines):
 
 
 def parse_bytes(data):
-    rows, n_rows, bad = parse_block(Block(data, 1))
+    rows, n_rows, bad = parse_block(data, 1)
     fields = [line.split("\t") for line in rows.decode().split("\n")[:-1]]
     assert len(fields) == n_rows
     users, items, times = ([row[place] for row in fields] for place in range(3))
@@ -223,15 +223,15 @@ def two_cores(monkeypatch):
 
 
 def test_order_and_processes(two_cores):
-    results = list(map_in_order(square, range(50), parallel=True))
+    results = list(map_in_order(square, zip(range(50)), parallel=True))
     assert [result for result, _ in results] == [number * number for number in range(50)]
     assert os.getpid() not in {process for _, process in results}
-    assert {process for _, process in map_in_order(square, range(3), parallel=False)} == {os.getpid()}
+    assert {process for _, process in map_in_order(square, zip(range(3)), parallel=False)} == {os.getpid()}
 
 
 def test_tasks_are_taken_a_few_at_a_time(two_cores):
     taken = []
-    results = map_in_order(square, (taken.append(number) or number for number in range(100)), parallel=True)
+    results = map_in_order(square, (taken.append(number) or (number,) for number in range(100)), parallel=True)
     next(results)
     assert len(taken) <= 5
     results.close()
@@ -239,7 +239,7 @@ def test_tasks_are_taken_a_few_at_a_time(two_cores):
 
 def test_an_error_in_a_worker_arrives(two_cores):
     with pytest.raises(ValueError, match="0"):
-        list(map_in_order(fail, range(9), parallel=True))
+        list(map_in_order(fail, zip(range(9)), parallel=True))
 
 
 def die(number):
@@ -248,7 +248,7 @@ def die(number):
 
 def test_a_killed_worker_is_one_sentence(two_cores):
     with pytest.raises(InputError, match="a worker process was killed"):
-        list(map_in_order(die, range(9), parallel=True))
+        list(map_in_order(die, zip(range(9)), parallel=True))
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for the worker in /proc")
@@ -257,7 +257,7 @@ def test_workers_leave_with_a_killed_parent():
 import os, signal
 from recbole_session.converters import steam
 steam.os.cpu_count = lambda: 2
-results = steam.map_in_order(steam.os.getpgid, [0] * 9, parallel=True)
+results = steam.map_in_order(steam.os.getpgid, [(0,)] * 9, parallel=True)
 next(results)
 print(steam.multiprocessing.active_children()[0].pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -5,12 +5,8 @@ import math
 import pytest
 
 from recbole_session.converters.datasets import DATASETS
-from recbole_session.converters.preprocessing import HELP, Thresholds, resolve_thresholds
+from recbole_session.converters.preprocessing import Thresholds, resolve_thresholds
 from recbole_session.errors import InputError
-
-
-def test_every_threshold_is_explained():
-    assert list(HELP) == list(Thresholds.__annotations__)
 
 
 def test_the_papers_values():
