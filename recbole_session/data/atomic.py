@@ -54,15 +54,8 @@ def read_header(path: Path, separator: str, encoding: str) -> dict[str, str]:
 def read_columns(
     path: Path, fields: dict[str, str], wanted: Collection[str], separator: str, encoding: str
 ) -> pd.DataFrame:
-    """Columns ``wanted`` of an atomic file: tokens as categories, floats as float64 (exact for integers to 2**53).
-
-    Raises
-    ------
-    InputError
-        If a row has more or fewer columns than the header, or a float is not a number; with its line.
-    """
-    arrays, tokens = parse_columns(path, fields, wanted, separator, encoding)
-    return frame_of(arrays, tokens)
+    """Columns ``wanted`` of an atomic file: tokens as categories, floats as float64; errors as in `parse_columns`."""
+    return frame_of(*parse_columns(path, fields, wanted, separator, encoding))
 
 
 def frame_of(arrays: Arrays, tokens: Tokens) -> pd.DataFrame:
@@ -84,15 +77,15 @@ def parse_columns(
     Returns
     -------
     arrays : dict
-        By name: float64 ``[N]``, or the tokens of a column as codes, int32 ``[N]``, in the order in which they first
-        appear, -1 where there is none.
+        By name: float64 ``[N]``, exact for integers to 2**53, or the tokens of a column as codes, int32 ``[N]``, in
+        the order in which they first appear, -1 where there is none.
     tokens : dict
         By name of a column of codes: its tokens in that order.
 
     Raises
     ------
     InputError
-        See `read_columns`.
+        If a row has more or fewer columns than the header, or a float is not a number; with its line.
     """
     check_rows(path, len(fields), separator, encoding)
     kinds = {name: np.float64 if fields[name] == "float" else np.int32 for name in fields if name in wanted}
@@ -165,10 +158,7 @@ def read_titles(path: Path, item_field: str, separator: str, encoding: str) -> d
 def check_rows(path: Path, n_columns: int, separator: str, encoding: str) -> None:
     """Count the columns of every row: pandas cuts or fills rows of another width in silence.
 
-    Raises
-    ------
-    InputError
-        Naming the first line, counted as an editor does, that has another width.
+    An `InputError` names the first line, counted as an editor does, that has another width.
     """
     # All separators and line ends of the file, in their order, must repeat these.
     period = np.frombuffer((separator * (n_columns - 1) + "\n").encode(), dtype=np.uint8)
@@ -207,13 +197,7 @@ def _refuse_line(path: Path, number: int, n_columns: int, separator: str, encodi
 
 
 def check_times(path: Path, field: str, times: pd.Series) -> None:
-    """Refuse times that are missing or not in seconds.
-
-    Raises
-    ------
-    InputError
-        Naming the first offending line.
-    """
+    """Refuse times that are missing or not in seconds; the `InputError` names the first such line."""
     values = times.to_numpy(dtype="float64")
     lowest, highest = values.min(initial=0), values.max(initial=0)  # no copy of the column; nan where one is missing
     if lowest >= -LATEST_SECOND and highest <= LATEST_SECOND:

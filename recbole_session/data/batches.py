@@ -32,13 +32,7 @@ def session_token(n_items: int) -> int:
 def prefix_batch(config: Any, sequences: UserSequences, users: Tensor, ends: Tensor) -> dict[str, Tensor]:
     """Input of RecBole's sequential models: the latest rows of each user that precede ``ends``.
 
-    Parameters
-    ----------
-    config : SessionConfig
-        Names the fields, and ``MAX_ITEM_LIST_LENGTH``, ``L``.
-    sequences : UserSequences
-    users, ends : Tensor
-        int64 ``[B]``; ``ends`` are the rows to be predicted.
+    ``users`` and ``ends`` are int64 ``[B]``; ``ends`` are the rows to be predicted. ``L`` is ``MAX_ITEM_LIST_LENGTH``.
 
     Returns
     -------
@@ -65,20 +59,8 @@ def lay_out(
 ) -> tuple[UserSequences, Tensor]:
     """What session-aware models read: the rows, with a session token before every session if ``features`` has ST.
 
-    Parameters
-    ----------
-    config : SessionConfig
-    n_items : int
-        Padding included.
-    sequences : UserSequences
-    features : collection of str, optional
-        By default the run's ``session_features``.
-
-    Returns
-    -------
-    tokens : UserSequences
-    places : Tensor
-        int64 ``[N]``, where each row went.
+    ``n_items`` counts the padding; ``features`` are the run's ``session_features`` by default. Where each of the ``N``
+    rows went comes back too, int64 ``[N]``.
     """
     if "ST" not in (config["session_features"] or () if features is None else features):
         return sequences, torch.arange(len(sequences.items))
@@ -86,16 +68,12 @@ def lay_out(
 
 
 def token_batch(tokens: UserSequences, users: Tensor, ends: Tensor, length: int, mask: int | None) -> dict[str, Tensor]:
-    """Input of a session-aware model: the latest ``length`` tokens of each user that precede ``ends``.
+    """Input of a session-aware model: the latest ``length``, ``L``, tokens of each user that precede ``ends``.
 
     Parameters
     ----------
-    tokens : UserSequences
-        With session tokens, where the model uses them.
     users, ends : Tensor
         int64 ``[B]``; ``ends`` are row numbers of ``tokens``, exclusive.
-    length : int
-        ``L``.
     mask : int or None
         For inference ``ends`` points behind the row to be predicted: its token is replaced by ``mask``,
         while its session and its time stay, as the model is given when the next interaction happens and

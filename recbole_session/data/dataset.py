@@ -34,7 +34,7 @@ class SessionDataset(SequentialDataset):
     sequences : UserSequences
         After `build`: every row of every user.
     samples : dict
-        After `build`: samples of every split's view. Targets, see `splits.split_samples`; for training in the
+        After `build`: samples of every split's view. Targets, see `splits.samples_between`; for training in the
         ``"tokens"`` layout a row per user, see `splits.last_training_rows`.
     valid_from : Tensor
         After `build`: first row of every user that is not for training, int64 ``[U]``.
@@ -225,8 +225,11 @@ class SessionDataset(SequentialDataset):
                 setattr(self, name, self._dataframe_to_interaction(getattr(self, name)))
         split = self.config["eval_args"]["split"]
         self.valid_from, test_from = splits.split_bounds(self.sequences, split)
-        self.samples = {"train": self._training_samples(self.valid_from)}
-        self.samples |= splits.split_samples(self.sequences, self.valid_from, test_from, ("valid", "test"))
+        self.samples = {
+            "train": self._training_samples(),
+            "valid": splits.samples_between(self.sequences, self.valid_from, test_from),
+            "test": splits.samples_between(self.sequences, test_from, self.sequences.offsets[1:]),
+        }
         if len(self.samples["train"][0]) == 0:
             raise InputError(
                 f"dataset {self.dataset_name!r} has no user with two interactions to train on under the split {split}"
@@ -238,18 +241,18 @@ class SessionDataset(SequentialDataset):
                 f"split {split}: {len(new):,} users ({names}, ...) begin after the training period; their first "
                 "interaction is not a target"
             )
-        return [self._view(name, *self.samples[name]) for name in splits.SPLITS]
+        return [self._view(name, *samples) for name, samples in self.samples.items()]
 
     def with_all_rows(self) -> "SessionDataset":
         """Return a view to train on every row, those of validation and test too; after `build`."""
         whole = copy.copy(self)
         whole.valid_from = self.sequences.offsets[1:]
-        return whole._view("train", *self._training_samples(whole.valid_from))
+        return whole._view("train", *whole._training_samples())
 
-    def _training_samples(self, valid_from: Tensor) -> splits.Samples:
+    def _training_samples(self) -> splits.Samples:
         if self.batch_layout == "tokens":
-            return splits.last_training_rows(self.sequences, valid_from)
-        return splits.split_samples(self.sequences, valid_from, valid_from, ["train"])["train"]
+            return splits.last_training_rows(self.sequences, self.valid_from)
+        return splits.samples_between(self.sequences, self.sequences.offsets[:-1], self.valid_from)
 
     @property
     def batch_layout(self) -> str:

@@ -68,16 +68,12 @@ def build_user_sequences(
     Parameters
     ----------
     users, items : ndarray
-        Integers ``[N]``, RecBole's internal ids.
+        Integers ``[N]``, RecBole's internal ids; ``n_users`` counts the padding.
     times : ndarray
         int64 ``[N]``, seconds, Unix UTC.
-    n_users : int
-        Number of users, padding included.
     session_ids : ndarray, optional
         Integers ``[N]``; a new session starts where the id differs from that of the user's row before. Without
         it, where the gap to that row is greater than ``session_gap`` seconds.
-    session_gap : int
-        Seconds.
     """
     if not _is_in_order(users, times):
         order = np.lexsort((times, users))  # stable: rows of one user and time stay in the order of the file
@@ -104,12 +100,7 @@ def _is_in_order(users: NDArray[Any], times: NDArray[np.int64]) -> bool:
 def insert_session_tokens(sequences: UserSequences, token: int) -> tuple[UserSequences, Tensor]:
     """Put ``token`` before the first row of every session, with that row's session and time.
 
-    Returns
-    -------
-    sequences : UserSequences
-        ``[N + S]`` rows for ``S`` sessions.
-    places : Tensor
-        int64 ``[N]``, where each row of the input went.
+    For ``N`` rows and ``S`` sessions, ``N + S`` rows come back, and where each row of the input went, int64 ``[N]``.
     """
     first_rows = sequences.starts_session().nonzero()[:, 0]  # [S]
     n_rows, n_sessions = len(sequences.items), len(first_rows)

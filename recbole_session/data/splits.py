@@ -15,15 +15,13 @@ Users with few rows or sessions keep what training needs: three rows (``SS``: tw
 two rows (``SS``: one session) none for testing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from recbole_session.data.sequences import UserSequences
-
-SPLITS = ("train", "valid", "test")
 
 Samples = tuple[Tensor, Tensor]
 
@@ -33,7 +31,6 @@ def split_bounds(sequences: UserSequences, split: Mapping[str, Any]) -> tuple[Te
 
     Parameters
     ----------
-    sequences : UserSequences
     split : Mapping
         ``{LS: valid_and_test}``, ``{SS: valid_and_test}``, or ``{TS: [...]}`` with two moments (seconds, Unix UTC)
         or three shares of all rows, such as ``[0.8, 0.1, 0.1]``, from which the two moments follow.
@@ -76,24 +73,17 @@ def moments_of_shares(times: Tensor, shares: list[float]) -> list[int]:
     return [int(ordered[min(place, len(times) - 1)]) for place in places]
 
 
-def split_samples(
-    sequences: UserSequences, valid_from: Tensor, test_from: Tensor, names: Iterable[str] = SPLITS
-) -> dict[str, Samples]:
-    """Samples ``(users, ends)`` of the splits ``names``; ``ends`` is the row of the target, int64 ``[S]`` both.
+def samples_between(sequences: UserSequences, first: Tensor, stop: Tensor) -> Samples:
+    """Samples ``(users, ends)`` of every user's rows from ``first`` to before ``stop``, both row numbers ``[U]``.
 
-    They are ordered by user and time. The history of a sample is the user's rows before ``ends``.
+    ``ends`` is the row of the target, int64 ``[S]`` both, ordered by user and time. The history of a sample is the
+    user's rows before ``ends``.
     """
-    begins, ends = sequences.offsets[:-1], sequences.offsets[1:]
-    bounds = {"train": (begins, valid_from), "valid": (valid_from, test_from), "test": (test_from, ends)}
-    samples = {}
-    for name in names:
-        first, stop = bounds[name]
-        first = torch.maximum(first, begins + 1)  # what has no history is not a target
-        counts = (stop - first).clamp(min=0)
-        rows = (first - (counts.cumsum(0) - counts)).repeat_interleave(counts)
-        rows += torch.arange(len(rows))
-        samples[name] = (torch.arange(sequences.n_users).repeat_interleave(counts), rows)
-    return samples
+    first = torch.maximum(first, sequences.offsets[:-1] + 1)  # what has no history is not a target
+    counts = (stop - first).clamp(min=0)
+    rows = (first - (counts.cumsum(0) - counts)).repeat_interleave(counts)
+    rows += torch.arange(len(rows))
+    return torch.arange(sequences.n_users).repeat_interleave(counts), rows
 
 
 def last_training_rows(sequences: UserSequences, valid_from: Tensor) -> Samples:

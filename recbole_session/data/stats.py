@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recbole_session.converters.preprocessing import DAY
 from recbole_session.data.atomic import check_times, read_columns, read_header
+from recbole_session.data.sequences import UserSequences, build_user_sequences
 from recbole_session.errors import InputError, needs
 from recbole_session.files import replacing
 
@@ -26,19 +27,6 @@ PAPER = {
 }
 
 
-class Interactions(NamedTuple):
-    """An atomic dataset, ordered by (user, time, file order).
-
-    ``users`` and ``items`` are codes, ``times`` int64 seconds, ``starts`` is True on the first row of a
-    session.
-    """
-
-    users: NDArray[np.int64]
-    items: NDArray[np.int64]
-    times: NDArray[np.int64]
-    starts: NDArray[np.bool_]
-
-
 class Sizes(NamedTuple):
     """Sizes of the groups in Table 1, and the seconds between a user's successive rows."""
 
@@ -48,13 +36,10 @@ class Sizes(NamedTuple):
     gaps: NDArray[np.int64]
 
 
-def load_interactions(path: Path, session_gap: int = DAY) -> Interactions:
-    """Read an ``.inter`` file; sessions are its ``session_id``, or made by ``session_gap`` without one.
+def load_sequences(path: Path, session_gap: int = DAY) -> UserSequences:
+    """Read an ``.inter`` file; sessions are its ``session_id``, or made by ``session_gap`` (seconds) without one.
 
-    Raises
-    ------
-    InputError
-        If the file is missing, empty, not an atomic file, or lacks user, item or timestamp.
+    An `InputError` if the file is missing, empty, not an atomic file, or lacks user, item or timestamp.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist: convert the dataset first, or name its folder by --data_path.")
@@ -69,31 +54,21 @@ def load_interactions(path: Path, session_gap: int = DAY) -> Interactions:
     frame = frame.dropna(subset=["user_id", "item_id"])  # as RecBole does
     if frame.empty:
         raise InputError(f"{path} holds no rows: convert the dataset again")
-    users, items = (pd.factorize(frame[name])[0].astype(np.int64) for name in ("user_id", "item_id"))
-    seconds = np.floor(frame["timestamp"].to_numpy()).astype(np.int64)
-    order = np.lexsort((seconds, users))
-    users, items, seconds = users[order], items[order], seconds[order]
-    if "session_id" in frame:
-        sessions = pd.factorize(frame["session_id"])[0][order]
-        starts = _starts(users, seconds, np.inf)  # only the first row of each user
-        starts[1:] |= sessions[1:] != sessions[:-1]
-    else:
-        starts = _starts(users, seconds, session_gap)
-    return Interactions(users, items, seconds, starts)
+    users, items = (pd.factorize(frame[name])[0] + 1 for name in ("user_id", "item_id"))  # 0 is padding
+    times = np.floor(frame["timestamp"].to_numpy()).astype(np.int64)
+    sessions = pd.factorize(frame["session_id"])[0] if "session_id" in frame else None
+    return build_user_sequences(users, items, times, users.max() + 1, sessions, session_gap)
 
 
-def _starts(users: NDArray[np.int64], times: NDArray[np.int64], gap: float) -> NDArray[np.bool_]:
-    """Mark the first row of each user and each row that follows more than ``gap`` seconds of silence."""
-    return np.concatenate(([True], (users[1:] != users[:-1]) | (np.diff(times) > gap)))
-
-
-def group_sizes(data: Interactions) -> Sizes:
-    """Measure users and sessions."""
+def group_sizes(sequences: UserSequences) -> Sizes:
+    """Measure users, without the padding, and sessions."""
+    times, offsets = sequences.times.numpy(), sequences.offsets.numpy()
+    first_rows = np.flatnonzero(sequences.starts_session().numpy())
     return Sizes(
-        rows_per_user=np.bincount(data.users),
-        sessions_per_user=np.bincount(data.users[data.starts]),
-        rows_per_session=np.bincount(np.cumsum(data.starts) - 1),
-        gaps=np.diff(data.times)[data.users[1:] == data.users[:-1]],
+        rows_per_user=np.diff(offsets)[1:],
+        sessions_per_user=np.diff(np.searchsorted(first_rows, offsets))[1:],
+        rows_per_session=np.diff(first_rows, append=len(times)),
+        gaps=np.delete(np.diff(times), offsets[2:-1] - 1),  # all but those from one user to the next
     )
 
 
@@ -102,10 +77,10 @@ def quartiles(values: NDArray[Any]) -> str:
     return "/".join(f"{value:g}" for value in np.percentile(values, [25, 50, 75]))
 
 
-def table_rows(data: Interactions) -> list[tuple[str, str]]:
+def table_rows(sequences: UserSequences) -> list[tuple[str, str]]:
     """Return the lines of Table 1: name and value."""
-    sizes = group_sizes(data)
-    users, items, rows = len(sizes.rows_per_user), int(data.items.max()) + 1, len(data.users)
+    sizes = group_sizes(sequences)
+    users, items, rows = len(sizes.rows_per_user), int(sequences.items.max()), len(sequences.items)
     return [
         ("#users", f"{users:,}"),
         ("#items", f"{items:,}"),
@@ -117,15 +92,18 @@ def table_rows(data: Interactions) -> list[tuple[str, str]]:
     ]
 
 
-def gap_rows(data: Interactions) -> list[tuple[str, ...]]:
+def gap_rows(sequences: UserSequences) -> list[tuple[str, ...]]:
     """Return, for gaps from 30 minutes to 7 days, what the sessions of these rows would be.
 
     Each line: gap, sessions, session/user quartiles, item/session quartiles, and the users who would
     pass the paper's last step (at least 2 sessions, none of a single row).
     """
     lines: list[tuple[str, ...]] = []
+    users = np.repeat(np.arange(sequences.n_users), sequences.lengths)
+    items, times = sequences.items.numpy(), sequences.times.numpy()
     for name, gap in GAPS.items():
-        _, sessions, rows, _ = group_sizes(data._replace(starts=_starts(data.users, data.times, gap)))
+        by_gap = build_user_sequences(users, items, times, sequences.n_users, session_gap=gap)
+        _, sessions, rows, _ = group_sizes(by_gap)
         shortest = np.minimum.reduceat(rows, np.cumsum(sessions) - sessions)  # of each user's sessions
         passing = np.count_nonzero((sessions >= 2) & (shortest >= 2))
         lines.append((name, f"{len(rows):,}", quartiles(sessions), quartiles(rows), f"{passing:,}"))
@@ -135,10 +113,7 @@ def gap_rows(data: Interactions) -> list[tuple[str, ...]]:
 def plot_sizes(sizes: Sizes, title: str, path: Path) -> None:
     """Write the three histograms as an image; the ending of ``path`` is its format.
 
-    Raises
-    ------
-    InputError
-        If matplotlib is missing, or cannot write such a file there.
+    An `InputError` if matplotlib is missing, or cannot write such a file there.
     """
     with needs("--plot", "matplotlib", "plot"):
         from matplotlib.figure import Figure  # no pyplot: no display, no global state

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from recbole_session.converters.sources import file_checksum
 from recbole_session.data.atomic import Arrays, Tokens, parse_columns
 from recbole_session.distributed import on_first_process
 from recbole_session.errors import InputError
@@ -33,10 +34,7 @@ def load_columns(
 ) -> tuple[Arrays, Tokens]:
     """What `atomic.parse_columns` returns, from the stored columns where the file is large; they are made if need be.
 
-    Parameters
-    ----------
-    named : collection of str
-        Columns whose tokens are asked for.
+    ``named`` are the columns whose tokens are asked for.
     """
     names = [name for name in fields if name in wanted]
 
@@ -47,7 +45,7 @@ def load_columns(
     if path.stat().st_size < SMALLEST:
         return parse()
     key: dict[str, Any] = {
-        "file": _checksum(path),
+        "file": file_checksum(path),
         "columns": {name: fields[name] for name in names},
         "separator": separator,
         "encoding": encoding,
@@ -74,7 +72,7 @@ def _read(folder: Path, key: dict[str, Any], named: Collection[str]) -> tuple[Ar
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         files = [folder / name for name in index["files"]]
         with ThreadPoolExecutor(2) as pool:  # hashlib lets go of the interpreter
-            found = dict(zip(index["files"], pool.map(_checksum, files), strict=True))
+            found = dict(zip(index["files"], pool.map(file_checksum, files), strict=True))
         if index != {"key": key, "files": found}:
             return None
         arrays, tokens = {}, {}
@@ -95,7 +93,7 @@ def _write(folder: Path, key: dict[str, Any], arrays: Arrays, tokens: Tokens) ->
                 np.save(temporary / f"{place}.npy", array)
                 if name in tokens:
                     (temporary / f"{place}.txt").write_bytes("\n".join(tokens[name]).encode())
-            files = {file.name: _checksum(file) for file in sorted(temporary.iterdir())}
+            files = {file.name: file_checksum(file) for file in sorted(temporary.iterdir())}
             (temporary / INDEX).write_text(json.dumps({"key": key, "files": files}), encoding="utf-8")
     except InputError as error:
         logging.getLogger().warning(f"{error}; the next run reads the text of the dataset again")
@@ -110,9 +108,3 @@ def _remove_old(path: Path, checksum: str) -> None:
             is_old = True
         if is_old:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _checksum(path: Path) -> str:
-    """SHA-256 of a file, read without mapping it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

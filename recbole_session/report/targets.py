@@ -8,7 +8,7 @@ import torch
 
 from recbole_session.compare.runs import Comparison
 from recbole_session.data.dataset import SessionDataset
-from recbole_session.data.stats import Interactions, table_rows
+from recbole_session.data.stats import table_rows
 from recbole_session.report.user_values import Column, ordered_ranks
 
 N_BINS = 4
@@ -63,18 +63,10 @@ def user_facts(dataset: SessionDataset) -> pd.DataFrame:
 
 def dataset_table(dataset: SessionDataset) -> list[tuple[str, str]]:
     """Lines of the paper's Table 1 for the rows that the runs were given, and the sizes of the test."""
-    sequences = dataset.sequences
-    owner = torch.arange(sequences.n_users).repeat_interleave(sequences.lengths)
-    data = Interactions(
-        users=owner.numpy() - 1,  # 0 is padding
-        items=sequences.items.numpy() - 1,
-        times=sequences.times.numpy(),
-        starts=sequences.starts_session().numpy(),
-    )
     users, _ = dataset.samples["test"]
     n_users, n_targets = len(users.unique()), len(users)
     sizes = [("#test users", f"{n_users:,}"), ("#test targets", f"{n_targets:,}")]
-    return [*table_rows(data), *sizes[: 1 + (n_targets > n_users)]]
+    return [*table_rows(dataset.sequences), *sizes[: 1 + (n_targets > n_users)]]
 
 
 def slice_users(facts: pd.DataFrame) -> dict[str, pd.Series]:

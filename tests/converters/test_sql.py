@@ -13,7 +13,7 @@ from recbole_session.converters import preprocessing
 from recbole_session.converters.conversion import run_conversion
 from recbole_session.converters.engine import create_raw_table, prepare_with_duckdb
 from recbole_session.converters.preprocessing import DAY, RESULT, Thresholds
-from recbole_session.data.stats import group_sizes, load_interactions, quartiles, table_rows
+from recbole_session.data.stats import group_sizes, load_sequences, quartiles, table_rows
 from tests.converters.reference_converter import numbered_within_user, prepare
 
 EVERYTHING = Thresholds(
@@ -163,7 +163,7 @@ def test_own_sessions_count_and_gaps_do_not():
 
 def test_table_1_of_the_real_rows(ml_1m_part, tmp_path):
     conversion = run_conversion("ml-1m", ml_1m_part, tmp_path)
-    data = load_interactions(conversion.path)
+    data = load_sequences(conversion.path)
     assert dict(table_rows(data)) == {
         "#users": "575",
         "#items": "3,100",

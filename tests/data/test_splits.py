@@ -10,8 +10,8 @@ from recbole_session.data.sequences import UserSequences, build_user_sequences
 from recbole_session.data.splits import (
     last_training_rows,
     moments_of_shares,
+    samples_between,
     split_bounds,
-    split_samples,
     users_without_history,
 )
 
@@ -31,10 +31,18 @@ def sequences_of(*users: str) -> UserSequences:
     return build_user_sequences(owners, places + 1, places, len(users) + 1, sessions)
 
 
+def samples_of(sequences: UserSequences, split: dict[str, object]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    bounds = [sequences.offsets[:-1], *split_bounds(sequences, split), sequences.offsets[1:]]
+    return {
+        name: samples_between(sequences, first, stop)
+        for name, first, stop in zip(("train", "valid", "test"), bounds, bounds[1:], strict=False)
+    }
+
+
 def targets(sequences: UserSequences, split: dict[str, object]) -> dict[str, dict[int, list[int]]]:
     """By split and user: targets as row numbers within the user."""
     found = {}
-    for name, (users, ends) in split_samples(sequences, *split_bounds(sequences, split)).items():
+    for name, (users, ends) in samples_of(sequences, split).items():
         of_users = defaultdict(list)
         for user, end in zip(users.tolist(), ends.tolist(), strict=True):
             of_users[user].append(end - int(sequences.offsets[user]))
@@ -101,7 +109,7 @@ def test_no_future_in_any_split(rows: list[tuple[int, int]], split: dict[str, ob
     """Every row but a user's first is one target, histories are the past, and later splits come later."""
     owners, times = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
     sequences = build_user_sequences(owners, np.arange(1, len(rows) + 1), times, 6, session_gap=5)
-    samples = split_samples(sequences, *split_bounds(sequences, split))
+    samples = samples_of(sequences, split)
     place = {int(end): name for name, (_, ends) in samples.items() for end in ends}
     assert len(place) == sum(len(ends) for _, ends in samples.values())
     first_rows = {int(first) for first, length in zip(sequences.offsets, sequences.lengths, strict=False) if length}

@@ -8,7 +8,7 @@ from recbole_session.data.stats import (
     PAPER,
     gap_rows,
     group_sizes,
-    load_interactions,
+    load_sequences,
     quartiles,
     table_rows,
 )
@@ -31,7 +31,7 @@ def write(tmp_path):
 
 
 def test_by_hand(write):
-    data = load_interactions(write(HEADER + ROWS))
+    data = load_sequences(write(HEADER + ROWS))
     sizes = group_sizes(data)
     assert sizes.rows_per_user.tolist() == [3, 3]
     assert sizes.sessions_per_user.tolist() == [2, 2]
@@ -49,7 +49,7 @@ def test_by_hand(write):
 
 
 def test_the_gap(write):
-    lines = {line[0]: line[1:] for line in gap_rows(load_interactions(write(HEADER + ROWS)))}
+    lines = {line[0]: line[1:] for line in gap_rows(load_sequences(write(HEADER + ROWS)))}
     assert list(lines) == list(GAPS)
     assert lines["1 h"] == ("4", "2/2/2", "1/1.5/2", "0")
     assert lines["3 h"] == ("3", "1.25/1.5/1.75", "1.5/2/2.5", "0")
@@ -59,12 +59,12 @@ def test_the_gap(write):
 def test_without_sessions_in_the_file_the_gap_makes_them(write):
     text = "".join(line.rpartition("\t")[0] + "\n" for line in (HEADER + ROWS).splitlines())
     for gap, sessions in ((3600, 4), (7200, 3), (10**6, 2)):
-        data = load_interactions(write(text), gap)
-        assert int(data.starts.sum()) == sessions
+        data = load_sequences(write(text), gap)
+        assert int(data.starts_session().sum()) == sessions
 
 
 def test_users_passing(write):
-    data = load_interactions(write(HEADER + "u\tx\t0\t1\nu\tx\t1\t1\nu\tx\t90000\t2\nu\tx\t90001\t2\n"))
+    data = load_sequences(write(HEADER + "u\tx\t0\t1\nu\tx\t1\t1\nu\tx\t90000\t2\nu\tx\t90001\t2\n"))
     assert [line[-1] for line in gap_rows(data)][-4:] == ["1", "0", "0", "0"]
 
 
@@ -111,7 +111,7 @@ def test_the_command_without_a_column_of_the_paper(cli, tmp_path):
 def test_refused(write, tmp_path, text, message):
     path = write(text) if text is not None else tmp_path / "none.inter"
     with pytest.raises(InputError, match=message):
-        load_interactions(path)
+        load_sequences(path)
 
 
 def test_a_picture_that_cannot_be_written(cli, write, tmp_path):

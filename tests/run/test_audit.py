@@ -14,7 +14,7 @@ import recbole_session
 from recbole_session.cli import main
 from recbole_session.data.batches import UNKNOWN_TIME
 from recbole_session.data.sequences import UserSequences, build_user_sequences
-from recbole_session.data.splits import split_bounds, split_samples
+from recbole_session.data.splits import samples_between, split_bounds
 from recbole_session.errors import InputError
 from recbole_session.run.audit import (
     audit_run,
@@ -118,7 +118,8 @@ def test_median_gaps_against_the_standard_library() -> None:
     histories = [[int(row[2]) for row in own[:-1]] for own in users if len(own) >= 3]
     assert len(histories) not in (0, len(users))
     expected = [int(statistics.median(np.diff(times).tolist())) for times in histories]
-    users, ends = split_samples(sequences, *split_bounds(sequences, {"LS": "valid_and_test"}))["test"]
+    _, test_from = split_bounds(sequences, {"LS": "valid_and_test"})
+    users, ends = samples_between(sequences, test_from, sequences.offsets[1:])
     assert median_gaps(sequences, users, ends).tolist() == expected
 
 
