@@ -37,13 +37,10 @@ def build_negatives(
     ----------
     entries : sequence of str
         ``random``, ``popular``, ``all``, or paths of CSV files (see `read_negatives`), whose stem names the set.
-    sequences : UserSequences
-        All rows of the dataset.
     n_items : int
         Number of items, padding included.
     num_negatives : int
         Negatives per user of ``random`` and ``popular``; fewer where the catalogue has no more.
-    seed : int
     user_ids, item_ids : Mapping
         Internal ids by raw id.
     """

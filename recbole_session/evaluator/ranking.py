@@ -18,7 +18,6 @@ def rank_targets(scores: Scores, targets: Tensor, tables: Sequence[Tensor | None
 
     Parameters
     ----------
-    scores : WholeScores or ScoreFactors
     targets : Tensor
         int64 ``[B]``.
     tables : sequence of Tensor or None
@@ -86,15 +85,8 @@ def _count_not_below(
 ) -> Tensor:
     """How many candidates of each row score as much as the target or more, or not a number; int64 ``[B]``.
 
-    Parameters
-    ----------
-    scores, targets
-    some_scores : Tensor
-        ``[B, C]``.
-    items : Tensor
-        int64, broadcast to ``[B, C]``: whose scores they are.
-    is_candidate : Tensor or None
-        bool ``[B, C]``, True where there is an item that counts; None for all, which are then a range of items.
+    ``some_scores``, ``[B, C]``, are those of ``items``, int64, broadcast to ``[B, C]``. ``is_candidate``, bool
+    ``[B, C]``, is True where there is an item that counts; None for all, which are then a range of items.
     """
     below = some_scores < targets.low
     if is_candidate is not None:

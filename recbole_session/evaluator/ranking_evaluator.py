@@ -41,17 +41,8 @@ class RankingEvaluator:
     Memory stays bounded as the number of items grows: a model that has ``score_factors`` is asked for these, and any
     other for the scores of as many rows at a time as fit, see `scores`.
 
-    Parameters
-    ----------
-    config : SessionConfig
-        Reads ``eval_candidates num_negatives negatives_seed metrics topk``.
-    dataset : SessionDataset
-        After `SessionDataset.build`.
-
-    Attributes
-    ----------
-    negatives : dict
-        By candidate set: int32 or int64 ``[U, K]`` or None, see `candidates.build_negatives`.
+    Reads the keys ``eval_candidates num_negatives negatives_seed metrics topk``; the dataset is built. ``negatives``
+    are int32 or int64 ``[U, K]`` or None, by candidate set, see `candidates.build_negatives`.
     """
 
     def __init__(self, config: Any, dataset: SessionDataset) -> None:

@@ -49,19 +49,8 @@ def best_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     ``torch.topk`` leaves open which of equal scores it takes, and a stable sort of everything takes
     ``n log n``; here the sort is of ``k`` items.
 
-    Parameters
-    ----------
-    scores : Tensor
-        ``[B, n_items]``; what may not be recommended is -inf. A score that is not a number counts as -inf.
-    k : int
-        At most ``n_items``.
-
-    Returns
-    -------
-    items : Tensor
-        int64 ``[B, k]``, best first.
-    scores : Tensor
-        ``[B, k]``; -inf where nothing is left to recommend.
+    ``scores`` are ``[B, n_items]``, -inf or not a number for what may not be recommended, and ``k`` is at most
+    ``n_items``. Items, int64 ``[B, k]``, best first, and their scores come back, -inf where nothing is left.
     """
     scores = scores.masked_fill(scores.isnan(), float("-inf"))
     threshold = scores.topk(k, dim=1).values[:, -1:]  # [B, 1]

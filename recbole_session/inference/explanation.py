@@ -95,10 +95,8 @@ def batch_without(recommender: Recommender, histories: Histories, feature: str) 
     """The input of one history without what ``feature`` says."""
     features = [name for name in recommender.config["session_features"] if name != feature]
     batch = recommender.batch(histories, features)
-    is_token = batch["item_seq"] != 0
-    for name, column in (("SSE", "session_seq"), ("TSA", "time_seq"), ("GAP", "time_seq")):
-        if feature == name:
-            batch[column] = batch[column][:, -1:] * is_token
+    if column := {"SSE": "session_seq", "TSA": "time_seq", "GAP": "time_seq"}.get(feature):
+        batch[column] = batch[column][:, -1:] * (batch["item_seq"] != 0)
     return batch
 
 

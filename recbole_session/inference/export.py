@@ -59,17 +59,9 @@ def export_onnx(recommender: Recommender, path: Path) -> float:
     JSON file holds ``inputs`` (their order), ``ids`` (internal id by raw id), ``layout``, ``length``, ``mask``,
     ``session_token`` (0: none) and ``session_gap``.
 
-    The recommender is on the CPU, and the path ends in ``.onnx``.
-
-    Returns
-    -------
-    float
-        The largest difference between onnxruntime's and torch's scores over odd batch sizes and lengths.
-
-    Raises
-    ------
-    InputError
-        If a package is missing, the model cannot be exported, or the two differ by more than `TOLERANCE`.
+    The recommender is on the CPU, and the path ends in ``.onnx``. Returns the largest difference between onnxruntime's
+    and torch's scores over odd batch sizes and lengths. An `InputError` if a package is missing, the model cannot be
+    exported, or the two differ by more than `TOLERANCE`.
     """
     check_output(path)
     batches = list(probe_batches(recommender))

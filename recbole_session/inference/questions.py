@@ -26,12 +26,7 @@ def read_requests(path: Path, now: Time | None, new_session: NewSession) -> Iter
         A line per history: ``{"user": "7", "history": [["242", 881250949], ...]}``, and, if wanted, ``now`` and
         ``new_session``.
 
-    Times are seconds (Unix, UTC) or ISO 8601.
-
-    Raises
-    ------
-    InputError
-        Naming the file and the line.
+    Times are seconds (Unix, UTC) or ISO 8601. An `InputError` names the file and the line.
     """
     readers = {".csv": _read_csv, ".jsonl": _read_json_lines, ".ndjson": _read_json_lines}
     if path.suffix not in readers:

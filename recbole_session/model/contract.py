@@ -19,12 +19,8 @@ class SessionModel(SequentialRecommender):
     A batch is an `Interaction` with ``item_seq``, ``session_seq`` and ``time_seq``, int64 ``[B, L]``: tokens, session
     numbers and seconds (Unix UTC), the most recent token in the last column, padding (token 0) before the first. At
     inference the last column is the mask token, with the session and the time of the item to be predicted; the time
-    is `data.batches.UNKNOWN_TIME` where it is not known.
-
-    Attributes
-    ----------
-    extra_tokens : int
-        Columns of a batch beyond ``MAX_ITEM_LIST_LENGTH``.
+    is `data.batches.UNKNOWN_TIME` where it is not known. ``extra_tokens`` counts the columns of a batch beyond
+    ``MAX_ITEM_LIST_LENGTH``.
     """
 
     input_type = InputType.POINTWISE
@@ -36,12 +32,9 @@ class SessionModel(SequentialRecommender):
         raise NotImplementedError
 
     def score_factors(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Factors of the scores of all items, ``states @ weight.T + bias``.
+        """Factors of the scores of all items, ``states @ weight.T + bias``; row 0 of the items is padding.
 
-        Returns
-        -------
-        states, weight, bias : Tensor
-            ``[B, d]``, ``[n_items, d]`` and ``[n_items]``; row 0 of the items is padding.
+        They are ``[B, d]``, ``[n_items, d]`` and ``[n_items]``.
         """
         raise NotImplementedError
 

@@ -24,13 +24,8 @@ class TemporalEncoding(nn.Module):
     ``t`` counts seconds from the Unix epoch (UTC). The phase :math:`\omega t + \theta` of today's timestamps
     reaches :math:`10^9` rad, where neighbouring float32 numbers lie 64 rad apart; it is therefore computed
     from int64 seconds in float64 (error below :math:`10^{-6}` rad) and only its cosine is rounded to the
-    model's dtype.
-
-    Parameters
-    ----------
-    temporal_dim : int
-        :math:`d_T`. Frequencies start at ``10 ** -linspace(0, 9, d_T)`` rad/s, from one radian a second to one
-        in three decades; phases start at 0.
+    model's dtype. Frequencies start at ``10 ** -linspace(0, 9, d_T)`` rad/s, from one radian a second to one in three
+    decades; phases start at 0.
     """
 
     def __init__(self, temporal_dim: int) -> None:
@@ -84,23 +79,15 @@ class SelfAttention(nn.Module):
         self.temporal = nn.Linear(temporal_dim, temporal_dim) if temporal_dim else None
 
     def forward(self, states: Tensor, bias: Tensor, times: Times | None, queries: Tensor | None = None) -> Tensor:
-        """Attend from the positions ``queries`` to all positions.
+        """Attend from the positions ``queries`` to all positions: states ``[B, L, d]`` -> ``[B, Q, d]``.
 
         Parameters
         ----------
-        states : Tensor
-            ``[B, L, d]``.
         bias : Tensor
             Added to the attention logits: 0 where a position may be attended to, -inf where it may not. ``[B, 1, L]``
             is one row for all queries; ``[B, L, L]`` has a row per position.
-        times : Times or None
         queries : Tensor or None
             int64 ``[B, Q]``, the positions that attend; None for all of them, in order.
-
-        Returns
-        -------
-        Tensor
-            ``[B, Q, d]``.
         """
         value = self._heads(self.value(states))  # [B, h, L, d_head]
         parts, bias = self._project(states, times, queries), rows_of(bias, queries)

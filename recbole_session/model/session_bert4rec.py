@@ -30,9 +30,7 @@ def mask_items(item_seq: Tensor, n_items: int, mask_ratio: float, ft_ratio: floa
     Parameters
     ----------
     item_seq : Tensor
-        int64 ``[B, L]``, tokens; padding and session tokens are never chosen.
-    n_items : int
-        Number of items, padding included.
+        int64 ``[B, L]``, tokens; padding and session tokens are never chosen. ``n_items`` counts the padding.
     mask_ratio : float
         Probability of every item to be chosen.
     ft_ratio : float
@@ -87,7 +85,7 @@ class SessionBERT4Rec(SessionTransformer):
             known = torch.where(time_seq == UNKNOWN_TIME, one_before(time_seq), time_seq)
             encoded = self.temporal_encoding(known)
             times = Times(encoded, encoded)
-        return LayerInput(self.dropout(states), padding_bias(item_seq, states.dtype), times)
+        return self.dropout(states), padding_bias(item_seq, states.dtype), times
 
     def draw_task(self, interaction: Any) -> dict[str, Tensor]:
         """Draw the cloze task of a batch, ``masked_seq`` and ``chosen`` ``[B, L]``, see `mask_items`."""

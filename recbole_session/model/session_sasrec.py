@@ -72,7 +72,7 @@ class SessionSASRec(SessionTransformer):
             of_keys = time_seq[:, :-1]
             of_queries = torch.where(until == UNKNOWN_TIME, of_keys, until)
             times = Times(self.temporal_encoding(of_queries), self.temporal_encoding(of_keys))
-        return LayerInput(self.dropout(states), causal_bias(tokens, states.dtype), times)
+        return self.dropout(states), causal_bias(tokens, states.dtype), times
 
     def draw_task(self, interaction: Any) -> dict[str, Tensor]:
         """Draw the positions whose context is hidden, ``is_hidden`` bool ``[B, L + 1]``; the last column is unused."""

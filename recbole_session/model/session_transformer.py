@@ -1,7 +1,7 @@
 """What SessionBERT4Rec and SessionSASRec share: embeddings, features, encoder and output layer."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,8 @@ from recbole_session.model.pieces import plan_pieces
 
 N_GAP_BUCKETS = 13  # 0: unknown; 1 to 12: see gap_buckets
 
-Columns = tuple[Tensor, Tensor, Tensor]
-
-
-class LayerInput(NamedTuple):
-    """What every layer of the encoder gets, see `encoder.SelfAttention.forward`."""
-
-    states: Tensor
-    bias: Tensor
-    times: Times | None
+Columns = tuple[Tensor, Tensor, Tensor]  # item_seq, session_seq and time_seq
+LayerInput = tuple[Tensor, Tensor, Times | None]  # states, bias and times, see encoder.SelfAttention.forward
 
 
 def columns_of(interaction: Any) -> Columns:
@@ -35,14 +28,8 @@ def session_segments(session_seq: Tensor, is_token: Tensor, max_session_segments
     """Ordinals of sessions counted from the most recent (section 3.3 of the paper), int64 ``[B, L]``.
 
     With ``m = max_session_segments`` they are ``m`` for the latest session, that of the last position, ``m - 1`` for
-    the one before, ..., 1 for all older ones, and 0 at padding.
-
-    Parameters
-    ----------
-    session_seq : Tensor
-        int64 ``[B, L]``, a number per token that grows by one from session to session.
-    is_token : Tensor
-        bool ``[B, L]``, True where there is a token, False at padding.
+    the one before, ..., 1 for all older ones, and 0 at padding. ``session_seq``, int64 ``[B, L]``, grows by one from
+    session to session; ``is_token``, bool ``[B, L]``, is False at padding.
     """
     age = session_seq[:, -1:] - session_seq
     return (max_session_segments - age).clamp(min=1) * is_token
@@ -77,13 +64,8 @@ def gap_buckets(since: Tensor, until: Tensor) -> Tensor:
 class SessionTransformer(SessionModel):
     """A Transformer over tokens with any subset of the session features.
 
-    Parameters
-    ----------
-    config : SessionConfig
-        Reads ``n_layers initializer_range item_loss num_train_negatives gbce_calibration session_features
-        max_session_segments temporal_dim tie_embeddings MAX_ITEM_LIST_LENGTH`` and the keys of `encoder.EncoderLayer`.
-    dataset : SessionDataset
-        Gives the number of items.
+    Reads the keys ``n_layers initializer_range item_loss num_train_negatives gbce_calibration session_features
+    max_session_segments temporal_dim tie_embeddings MAX_ITEM_LIST_LENGTH`` and those of `encoder.EncoderLayer`.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -138,7 +120,7 @@ class SessionTransformer(SessionModel):
     def encode(
         self, columns: Columns, queries: Tensor | None = None, item_states: Tensor | None = None, **task: Tensor
     ) -> Tensor:
-        """Hidden states of the last layer.
+        """Hidden states of the last layer, ``[B, Q, d]``.
 
         Parameters
         ----------
@@ -147,18 +129,11 @@ class SessionTransformer(SessionModel):
         queries : Tensor or None
             int64 ``[B, Q]``, the positions whose states are wanted: the last layer is computed for them alone.
             None for all of them, in order.
-
-        Returns
-        -------
-        Tensor
-            ``[B, Q, d]``.
         """
         states, bias, times = self._input_of_last_layer(columns, item_states, **task)
         return self.layers[-1](states, bias, times, queries)
 
-    def _input_of_last_layer(
-        self, columns: Columns, item_states: Tensor | None = None, **task: Tensor
-    ) -> tuple[Tensor, Tensor, Times | None]:
+    def _input_of_last_layer(self, columns: Columns, item_states: Tensor | None = None, **task: Tensor) -> LayerInput:
         if item_states is None:
             item_states = self.item_embedding(self.input_tokens(columns[0]))
         states, bias, times = self.layer_input(columns, item_states, **task)

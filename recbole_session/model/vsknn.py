@@ -29,14 +29,6 @@ class Queries(NamedTuple):
     times: Array  # int64 [B], moment of the recommendation, seconds, Unix UTC
 
 
-class Pairs(NamedTuple):
-    """Queries and their neighbours, ``[P]`` each."""
-
-    query: Array  # row of the batch
-    session: Array
-    similarity: Array
-
-
 class VSKNN(SessionModel):
     r"""Scores items by the training sessions that resemble the current one.
 
@@ -94,16 +86,16 @@ class VSKNN(SessionModel):
         scores = self.reminders(columns[0])
         queries = self.queries(*columns)
         matrix, ends = self.sessions()
-        pairs = self.neighbors(queries, matrix, ends)
-        items_of = matrix[pairs.session]  # of every neighbour, [P, n_items]
-        owners = np.repeat(np.arange(len(pairs.session)), np.diff(items_of.indptr))
+        query, session, similarity = self.neighbors(queries, matrix, ends)
+        items_of = matrix[session]  # of every neighbour, [P, n_items]
+        owners = np.repeat(np.arange(len(session)), np.diff(items_of.indptr))
         items = items_of.indices
-        shared = queries.places[pairs.query[owners], items]  # place of the item in the query; 0 if not shared
-        latest = np.zeros(len(pairs.session), dtype=np.int64)
+        shared = queries.places[query[owners], items]  # place of the item in the query; 0 if not shared
+        latest = np.zeros(len(session), dtype=np.int64)
         np.maximum.at(latest, owners, shared)
-        gain = pairs.similarity * self.neighbor_weight(queries.lengths[pairs.query], latest)
+        gain = similarity * self.neighbor_weight(queries.lengths[query], latest)
         gain = gain[owners] * self.item_weight(items_of.data, shared == latest[owners], owners)
-        flat = np.bincount(pairs.query[owners] * self.n_items + items, gain, minlength=scores.size)
+        flat = np.bincount(query[owners] * self.n_items + items, gain, minlength=scores.size)
         scores += flat.reshape(scores.shape)
         scores[:, PADDING] = 0
         return torch.from_numpy(scores).float().to(interaction["item_seq"].device)
@@ -143,8 +135,8 @@ class VSKNN(SessionModel):
         known = torch.where(time_seq[:, -1] == UNKNOWN_TIME, time_seq[:, length - 1], time_seq[:, -1])
         return Queries(weights, places, lengths, known.numpy())
 
-    def neighbors(self, queries: Queries, matrix: csr_matrix, ends: Array) -> Pairs:
-        """Find the neighbours of every query; of equal similarities the more recent session goes first."""
+    def neighbors(self, queries: Queries, matrix: csr_matrix, ends: Array) -> tuple[Array, Array, Array]:
+        """Query, session and similarity of all neighbours, ``[P]`` each; of equal ones the more recent goes first."""
         shared = (matrix != 0).astype(np.float64)
         found = (queries.weights @ shared.T).tocsr()
         found.sort_indices()  # sessions from the oldest
@@ -155,7 +147,7 @@ class VSKNN(SessionModel):
         order = np.lexsort((-session, -similarity, query))
         query, session, similarity = query[order], session[order], similarity[order]
         is_near = np.arange(len(query)) - np.searchsorted(query, query) < self.n_neighbors
-        return Pairs(query[is_near], session[is_near], similarity[is_near])
+        return query[is_near], session[is_near], similarity[is_near]
 
     def reminders(self, item_seq: Tensor) -> Array:
         """Scores of the items of the history for having been there, ``[B, n_items]``."""
