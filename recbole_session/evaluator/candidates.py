@@ -63,8 +63,7 @@ def build_negatives(
     def fill(users: range) -> None:
         history, rows = item_history(sequences, n_items, users), slice(users.start, users.stop)
         if (table := negatives.get("random")) is not None:
-            place = (users.start, sequences.n_users)
-            table[rows] = random_negatives(history, n_items, num_negatives, seed, place)
+            table[rows] = random_negatives(history, n_items, num_negatives, seed, users.start, sequences.n_users)
         if (table := negatives.get("popular")) is not None:
             table[rows] = popular_negatives(history, order, num_negatives)
 
@@ -84,12 +83,11 @@ def _users_at_once(sequences: UserSequences, num_negatives: int) -> Iterator[ran
         first = stop
 
 
-def item_history(sequences: UserSequences, n_items: int, chosen: range | None = None) -> tuple[Ints, Ints]:
-    """Distinct items of the users in ``chosen``, or of all: ``(offsets [U + 1], items [H])``, int64 both.
+def item_history(sequences: UserSequences, n_items: int, chosen: range) -> tuple[Ints, Ints]:
+    """Distinct items of the users in ``chosen``: ``(offsets [U + 1], items [H])``, int64 both.
 
     The items of the ``u``-th user are ``items[offsets[u]:offsets[u + 1]]``, ascending.
     """
-    chosen = range(sequences.n_users) if chosen is None else chosen
     offsets = sequences.offsets[chosen.start : chosen.stop + 1].numpy()
     users = np.repeat(np.arange(len(chosen)), np.diff(offsets))
     pairs = np.sort(users * n_items + sequences.items[offsets[0] : offsets[-1]].numpy())
@@ -98,19 +96,18 @@ def item_history(sequences: UserSequences, n_items: int, chosen: range | None = 
 
 
 def random_negatives(
-    history: tuple[Ints, Ints], n_items: int, num_negatives: int, seed: int, place: tuple[int, int] | None = None
+    history: tuple[Ints, Ints], n_items: int, num_negatives: int, seed: int, first: int, n_all_users: int
 ) -> Ints:
     """Uniform negatives outside the user's history, none twice: int64 ``[U, num_negatives]``, 0 for none left.
 
     Floyd's algorithm draws the subset for all users at once (Bentley and Floyd, "A sample of brilliance",
-    CACM 30(9), 1987). ``place`` is the number of the first user and that of all users: some of them get what they
-    would get among all, as the generator steps over what is drawn for the others.
+    CACM 30(9), 1987). The users from number ``first`` on get what they would get among all ``n_all_users``, as the
+    generator steps over what is drawn for the others.
     """
     bits = np.random.PCG64(seed)  # of `default_rng`
     generator = np.random.Generator(bits)
     outside = (n_items - 1) - np.diff(history[0])  # [U] items a user never met
     n_users = len(outside)
-    first, n_all_users = (0, n_users) if place is None else place
     bits.advance(first)
     places = np.full((num_negatives, n_users), -1, dtype=np.int64)
     for column in range(num_negatives):

@@ -61,7 +61,6 @@ class RankingEvaluator:
             name: None if array is None else torch.from_numpy(np.ascontiguousarray(array))
             for name, array in negatives.items()
         }
-        self._tables_there: dict[tuple[str, torch.device], Tensor] = {}
         self.metrics = RankMetrics(config, dataset.item_num, dataset.training_items)
         self._check_candidates(dataset)
 
@@ -79,6 +78,9 @@ class RankingEvaluator:
             If there is no batch.
         """
         model.eval()
+        for name in candidate_sets:
+            if (table := self.negatives[name]) is not None:
+                self.negatives[name] = table.to(device)  # where it stays
         widths = [2 + self._n_top_items(name) for name in candidate_sets]
         empty = torch.empty(0, 2 + sum(widths), dtype=torch.int64)
         parts = [self._rank_batch(model, batch, device, candidate_sets) for batch in batches]
@@ -103,7 +105,7 @@ class RankingEvaluator:
         """Return user and target, then rank, number of candidates and top items by set; int64 ``[B, columns]``."""
         batch = batch.to(device)
         k = self.metrics.max_k if self.metrics.needs_items else 0
-        tables = [self._table(name, device) for name in candidate_sets]
+        tables = [self.negatives[name] for name in candidate_sets]
         in_factors = has_score_factors(model)
         parts = []
         for rows in (batch,) if in_factors else row_pieces(batch, self.n_items):
@@ -116,13 +118,6 @@ class RankingEvaluator:
             found = rank_targets(scores, targets, negatives, k)
             parts.append(torch.cat([users.unsqueeze(1), targets.unsqueeze(1), *found], dim=1))
         return torch.cat(parts).cpu()
-
-    def _table(self, name: str, device: torch.device) -> Tensor | None:
-        """Negatives of a candidate set on the device, where they stay."""
-        table = self._tables_there.get((name, device), self.negatives[name])
-        if table is not None:
-            table = self._tables_there[name, device] = table.to(device)
-        return table
 
     def _n_top_items(self, name: str) -> int:
         """How many top items `rank_targets` gives for a candidate set; 0 where no metric needs them."""

@@ -26,12 +26,10 @@ PLAIN_LOGITS = 2**18  # up to so many, torch's own functions are as fast
 
 def item_loss(name: str, num_negatives: int, calibration: float) -> ItemLoss:
     """Return the loss that the keys ``item_loss``, ``num_train_negatives`` and ``gbce_calibration`` describe."""
-    sampled: dict[str, Callable[..., Tensor]] = {
-        "sampled_softmax": sampled_softmax,
-        "gbce": partial(gbce, calibration=calibration),
-    }
-    name = name.lower()
-    return full_softmax if name == "full_softmax" else partial(_with_negatives, sampled[name], num_negatives)
+    if name.lower() == "full_softmax":
+        return full_softmax
+    sampled = sampled_softmax if name.lower() == "sampled_softmax" else partial(gbce, calibration=calibration)
+    return partial(_with_negatives, sampled, num_negatives)
 
 
 # ---- the whole catalogue

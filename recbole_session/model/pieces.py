@@ -27,13 +27,12 @@ class Piece(NamedTuple):
         return self.rows, slice(-self.length, None)
 
 
-def plan_pieces(lengths: Tensor, n_chosen: Tensor, piece_size: int | None = None) -> list[Piece]:
-    """Sort the rows of a batch by length and cut them into pieces of ``piece_size``, by default what suits the device.
+def plan_pieces(lengths: Tensor, n_chosen: Tensor) -> list[Piece]:
+    """Sort the rows of a batch by length and cut them into pieces of a size that suits the device.
 
     ``lengths`` and ``n_chosen``, int64 ``[B]``, are the tokens and the chosen positions of each row.
     """
-    if piece_size is None:
-        piece_size = ROWS_AT_ONCE_ON_CPU if lengths.device.type == "cpu" else ROWS_AT_ONCE
+    piece_size = ROWS_AT_ONCE_ON_CPU if lengths.device.type == "cpu" else ROWS_AT_ONCE
     lengths, order = lengths.sort()
     numbers = torch.stack((lengths, n_chosen[order]), dim=1).tolist()  # waits for the device
     pieces = []

@@ -39,9 +39,17 @@ def sequences_of(rows_of_users: Sequence[Sequence[int]]) -> UserSequences:
     )
 
 
+def history_of(sequences: UserSequences, n_items: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return item_history(sequences, n_items, range(sequences.n_users))
+
+
+def drawn_for_all(sequences: UserSequences, n_items: int, number: int, seed: int) -> NDArray[np.int64]:
+    return random_negatives(history_of(sequences, n_items), n_items, number, seed, 0, sequences.n_users)
+
+
 def popular(sequences: UserSequences, n_items: int, number: int) -> NDArray[np.int64]:
     order = by_popularity(sequences.items.numpy(), n_items)
-    return popular_negatives(item_history(sequences, n_items), order, number)
+    return popular_negatives(history_of(sequences, n_items), order, number)
 
 
 @st.composite
@@ -65,7 +73,7 @@ def chi_square(observed: Counter[tuple[int, ...]], expected: float, cells: list[
 
 
 def test_history_is_every_distinct_item_of_every_row() -> None:
-    offsets, items = item_history(sequences_of([[], [3, 1, 3], [], [2, 2]]), n_items=5)
+    offsets, items = history_of(sequences_of([[], [3, 1, 3], [], [2, 2]]), n_items=5)
     assert [items[start:end].tolist() for start, end in pairwise(offsets)] == [[], [1, 3], [], [2]]
 
 
@@ -75,7 +83,7 @@ def test_random_negatives_lie_outside_the_history_once_each_and_as_many_as_there
     catalogue: tuple[list[list[int]], int, int], seed: int
 ) -> None:
     rows_of_users, n_items, number = catalogue
-    table = random_negatives(item_history(sequences_of(rows_of_users), n_items), n_items, number, seed)
+    table = drawn_for_all(sequences_of(rows_of_users), n_items, number, seed)
     assert table.shape == (len(rows_of_users), number)
     assert table.dtype == np.int64
     for rows, drawn in zip(rows_of_users, table.tolist(), strict=True):
@@ -111,7 +119,7 @@ def test_every_subset_is_as_likely_as_any_other_among_users_drawn_together() -> 
     """20,000 users with one history; chi-square over the 20 subsets of three among six items."""
     n_users, history = 20_000, [2, 5, 9]
     outside = [1, 3, 4, 6, 7, 8]
-    table = random_negatives(item_history(sequences_of([history] * n_users), 10), 10, 3, seed=7)
+    table = drawn_for_all(sequences_of([history] * n_users), 10, 3, seed=7)
     drawn = Counter(tuple(sorted(row)) for row in table.tolist())
     subsets = list(combinations(outside, 3))
     assert chi_square(drawn, n_users / 20, subsets) < 43.8  # 19 degrees of freedom: exceeded once in 1,000
@@ -120,9 +128,9 @@ def test_every_subset_is_as_likely_as_any_other_among_users_drawn_together() -> 
 def test_every_subset_is_as_likely_for_each_user_over_the_seeds() -> None:
     histories = [[], [1, 8], [4], [1, 2, 3, 4, 5, 6, 7]]
     outside = [set(range(1, 9)) - set(rows) for rows in histories]
-    history = item_history(sequences_of(histories), 9)
+    sequences = sequences_of(histories)
     n_seeds = 3000
-    tables = [random_negatives(history, 9, 2, seed).tolist() for seed in range(n_seeds)]
+    tables = [drawn_for_all(sequences, 9, 2, seed).tolist() for seed in range(n_seeds)]
     for user, critical in ((0, 55.5), (1, 36.1), (2, 45.3)):  # 27, 14, 20 degrees of freedom, 0.1%
         subsets = list(combinations(sorted(outside[user]), 2))
         drawn = Counter(tuple(sorted(table[user])) for table in tables)
@@ -131,17 +139,17 @@ def test_every_subset_is_as_likely_for_each_user_over_the_seeds() -> None:
 
 
 def test_negatives_of_different_users_are_drawn_apart() -> None:
-    table = random_negatives(item_history(sequences_of([[1]] * 50), 200), 200, 20, seed=1)
+    table = drawn_for_all(sequences_of([[1]] * 50), 200, 20, seed=1)
     assert len({tuple(sorted(row)) for row in table.tolist()}) == 50
 
 
 def test_only_the_seed_of_negatives_moves_them() -> None:
-    history = item_history(sequences_of([[], [1, 2], [3]]), 60)
+    sequences = sequences_of([[], [1, 2], [3]])
 
     def draw(seed: int, state: int) -> list[list[int]]:
         np.random.seed(state)  # noqa: NPY002  RecBole seeds the global state
         torch.manual_seed(state)
-        return random_negatives(history, 60, 10, seed).tolist()
+        return drawn_for_all(sequences, 60, 10, seed).tolist()
 
     assert draw(2020, state=1) == draw(2020, state=2)
     first, other = draw(2020, state=1), draw(2021, state=1)
@@ -188,8 +196,7 @@ def test_users_in_pieces_get_what_all_users_get_at_once(
     rows_of_users, n_items, number = catalogue
     sequences, entries = sequences_of(rows_of_users), ["random", "popular"]
     number = min(number, n_items - 1)
-    history = item_history(sequences, n_items)
-    whole = {"random": random_negatives(history, n_items, number, seed), "popular": popular(sequences, n_items, number)}
+    whole = {"random": drawn_for_all(sequences, n_items, number, seed), "popular": popular(sequences, n_items, number)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "ROWS_AT_ONCE", rows_at_once)
         pieces = build_negatives(entries, sequences, n_items, number, seed, {}, {})
@@ -211,7 +218,7 @@ def test_the_numbers_of_the_first_version_are_drawn() -> None:
             place = int(drawn[column, user] * (highest + 1))
             places.append(highest if place in places else place)
         expected.append([left[place] for place in places])
-    table = random_negatives(item_history(sequences_of(histories), n_items), n_items, number, seed)
+    table = drawn_for_all(sequences_of(histories), n_items, number, seed)
     assert table.tolist() == expected
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from recbole_session.model import encoder, losses, session_bert4rec
+from recbole_session.model import pieces as pieces_module
 from recbole_session.model.dropout import Dropout
 from recbole_session.model.encoder import finish_layer
 from recbole_session.model.pieces import plan_pieces
@@ -26,7 +27,8 @@ def test_a_step_looks_at_the_device_once(
     model = build_model(build_config, session_features=features, item_loss=loss, mask_ratio=0.5, **keys).train()
     batch = random_batch(lengths, 8)
     hidden = model.draw_task(batch)
-    pieces = plan_pieces((batch["item_seq"] != 0).sum(1), hidden["chosen"].sum(1), piece_size=64)
+    monkeypatch.setattr(pieces_module, "ROWS_AT_ONCE_ON_CPU", 64)
+    pieces = plan_pieces((batch["item_seq"] != 0).sum(1), hidden["chosen"].sum(1))
     there = [piece._replace(rows=piece.rows.to("meta")) for piece in pieces]
     looks = []
     monkeypatch.setattr(session_bert4rec, "plan_pieces", lambda *numbers: looks.append(numbers) or there)

@@ -3,13 +3,15 @@
 import pytest
 import torch
 
+from recbole_session.model import pieces as pieces_module
 from recbole_session.model.pieces import places_of_true, plan_pieces
 
 
 @pytest.mark.parametrize("lengths", [[1], [8], [8, 1, 3, 5], [2] * 40, [0, 4], [0], list(range(1, 9)) * 5])
-def test_pieces_hold_every_row_once_and_all_its_tokens(lengths: list[int]) -> None:
+def test_pieces_hold_every_row_once_and_all_its_tokens(lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces_module, "ROWS_AT_ONCE_ON_CPU", 3)
     n_chosen = [length // 2 for length in lengths]
-    pieces = plan_pieces(torch.tensor(lengths), torch.tensor(n_chosen), piece_size=3)
+    pieces = plan_pieces(torch.tensor(lengths), torch.tensor(n_chosen))
     assert sorted(row for piece in pieces for row in piece.rows.tolist()) == list(range(len(lengths)))
     for piece in pieces:
         rows = piece.rows.tolist()
@@ -19,9 +21,10 @@ def test_pieces_hold_every_row_once_and_all_its_tokens(lengths: list[int]) -> No
         assert piece.n_chosen == sum(n_chosen[row] for row in rows)
 
 
-def test_rows_of_similar_length_share_a_piece() -> None:
+def test_rows_of_similar_length_share_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces_module, "ROWS_AT_ONCE_ON_CPU", 2)
     lengths = torch.tensor([8, 1, 7, 2, 8, 1])
-    pieces = plan_pieces(lengths, torch.ones_like(lengths), piece_size=2)
+    pieces = plan_pieces(lengths, torch.ones_like(lengths))
     assert [piece.length for piece in pieces] == [1, 7, 8]
 
 
