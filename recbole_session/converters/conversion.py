@@ -101,11 +101,10 @@ def _prepared(name: str, raw: Path | str | None, output_dir: Path, options: dict
     unknown = set(options) - {field.name for field in fields(Options)}
     if unknown:
         raise InputError(f"convert has no option {sorted(unknown)[0]!r}: see recbole-session convert --help.")
-    settings = Options(**options)
     if name != "generic" and name not in DATASETS:
         raise InputError(f"no dataset is called {name!r}: choose one of {', '.join(DATASETS)} or generic.")
     known = DATASETS.get(name, ANY_FILE)
-    settings = replace(settings, columns=settings.columns or known.columns)
+    settings = Options(**{**options, "columns": options.get("columns") or known.columns})
     policy = "strict" if settings.strict else "skip" if settings.skip_bad else "tolerant"
     all_users = known.all_users if settings.all_users is None else settings.all_users
     thresholds = resolve_thresholds(known.thresholds, all_users, thresholds_given)

@@ -75,7 +75,8 @@ def build_user_sequences(
         Integers ``[N]``; a new session starts where the id differs from that of the user's row before. Without
         it, where the gap to that row is greater than ``session_gap`` seconds.
     """
-    if not _is_in_order(users, times):
+    is_in_order = (users[1:] > users[:-1]) | ((users[1:] == users[:-1]) & (times[1:] >= times[:-1]))
+    if not is_in_order.all():  # `convert` writes them so
         order = np.lexsort((times, users))  # stable: rows of one user and time stay in the order of the file
         users, items, times = users[order], items[order], times[order]
         session_ids = None if session_ids is None else session_ids[order]
@@ -90,11 +91,6 @@ def build_user_sequences(
         times=torch.from_numpy(times),
         offsets=torch.from_numpy(offsets),
     )
-
-
-def _is_in_order(users: NDArray[Any], times: NDArray[np.int64]) -> bool:
-    """Whether rows are ordered by user and time already, as `convert` writes them."""
-    return bool(np.all((users[1:] > users[:-1]) | ((users[1:] == users[:-1]) & (times[1:] >= times[:-1]))))
 
 
 def insert_session_tokens(sequences: UserSequences, token: int) -> tuple[UserSequences, Tensor]:

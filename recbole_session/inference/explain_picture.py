@@ -14,10 +14,8 @@ LONGEST = 22  # letters of a name
 def draw_explanation(explanation: Explanation, path: Path) -> None:
     """Write a PNG; an `InputError` if matplotlib is missing."""
     with needs("the picture of explain", "matplotlib", "plot"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     figure = Figure(figsize=(13, 9), layout="constrained")
-    FigureCanvasAgg(figure)
     timeline, answers = figure.subplots(2, 1, height_ratios=(2, 3))
     _draw_timeline(timeline, explanation)
     _draw_answers(answers, explanation)

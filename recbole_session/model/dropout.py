@@ -26,21 +26,13 @@ def dropout_multiplier(shape: torch.Size, probability: float, dtype: torch.dtype
     return kept.mul_(2**16 / (2**16 - n_dropped)).view(shape)
 
 
-class Dropout(nn.Module):
+class Dropout(nn.Dropout):
     """`torch.nn.Dropout` with a faster source of random bits on the CPU; nothing at all in evaluation."""
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def extra_repr(self) -> str:
-        """Return what ``print(model)`` shows in the brackets."""
-        return f"p={self.probability}"
 
     def forward(self, states: Tensor) -> Tensor:
         """Any shape, which stays."""
-        if not self.training or self.probability == 0:
+        if not self.training or self.p == 0:
             return states
         if states.device.type != "cpu" or torch.compiler.is_compiling():  # numpy cannot be compiled
-            return F.dropout(states, self.probability)
-        return states * dropout_multiplier(states.shape, self.probability, states.dtype)
+            return F.dropout(states, self.p)
+        return states * dropout_multiplier(states.shape, self.p, states.dtype)

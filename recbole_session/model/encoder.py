@@ -145,7 +145,7 @@ class SelfAttention(nn.Module):
                 key,
                 value,
                 attn_mask=bias.unsqueeze(1).expand(-1, -1, query.size(2), -1),
-                dropout_p=self.dropout.probability if self.training else 0.0,
+                dropout_p=self.dropout.p if self.training else 0.0,
                 scale=width**-0.5,
             )
 

@@ -29,7 +29,11 @@ def item_loss(name: str, num_negatives: int, calibration: float) -> ItemLoss:
     if name.lower() == "full_softmax":
         return full_softmax
     sampled = sampled_softmax if name.lower() == "sampled_softmax" else partial(gbce, calibration=calibration)
-    return partial(_with_negatives, sampled, num_negatives)
+
+    def loss(states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return sampled(states, targets, weight, bias, draw_negatives(len(weight), num_negatives, states.device))
+
+    return loss
 
 
 # ---- the whole catalogue
@@ -112,14 +116,6 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 # ---- a sample of it
-
-
-def _with_negatives(
-    loss: Callable[..., Tensor], num_negatives: int, states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor
-) -> Tensor:
-    """Draw negatives and call ``loss`` with them."""
-    negatives = draw_negatives(len(weight), num_negatives, states.device)
-    return loss(states, targets, weight, bias, negatives)
 
 
 def draw_negatives(n_items: int, num_negatives: int, device: torch.device) -> Tensor:
