@@ -71,12 +71,6 @@ class _GainMetric(TopkMetric):
         return {f"{type(self).__name__}@{k}": round(float(value), self.decimal_place) for k, value in values.items()}
 
 
-def _count(items: Tensor) -> Counter[int]:
-    """Count items as ``Counter(items.tolist())`` does, in the same order, without a Python object per row."""
-    order, counts = pd.unique(items.numpy()), torch.bincount(items)
-    return Counter(dict(zip(order.tolist(), counts[order].tolist(), strict=True)))
-
-
 class RankMetrics:
     """Metrics of a candidate set, any ranking metrics of RecBole, from the rank of every user's target.
 
@@ -93,7 +87,9 @@ class RankMetrics:
             metric.decimal_place = UNROUNDED
         self._facts: dict[str, Any] = {"data.num_items": n_items}
         if register.need("data.count_items"):
-            self._facts["data.count_items"] = _count(training_items())
+            # What `Counter(items.tolist())` gives, in the same order, without a Python object per row.
+            counts = pd.Series(training_items().numpy()).value_counts(sort=False)
+            self._facts["data.count_items"] = Counter(counts.to_dict())
 
     def __call__(self, ranks: Tensor, n_candidates: Tensor, items: Tensor | None = None) -> dict[str, float]:
         """Metric values by name, e.g. ``{"recall@10": 0.25}``, from int64 ``[n]`` each; see `ranking.rank_targets`.

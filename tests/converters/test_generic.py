@@ -20,7 +20,8 @@ NOON = int(datetime(2017, 12, 31, 12, tzinfo=UTC).timestamp())
 @pytest.fixture
 def read(load):
     def read_file(path, policy="skip", **columns):
-        given_columns = Columns(**{"user": "who", "item": "what", "time": "when", **columns})
+        delimiter = "\t" if path.suffix == ".tsv" else ","
+        given_columns = Columns(**{"user": "who", "item": "what", "time": "when", "delimiter": delimiter, **columns})
         loaded = load(lambda check: GenericReader(Source(path), given_columns), path, policy)
         return loaded.columns, loaded.bad
 
@@ -51,8 +52,7 @@ def three_rows(request, tmp_path):
 
 
 def test_the_same_rows_from_every_format(read, three_rows):
-    delimiter = "\t" if three_rows.suffix == ".tsv" else ","
-    columns, bad = read(three_rows, rating="score", delimiter=delimiter)
+    columns, bad = read(three_rows, rating="score")
     assert bad == []
     assert columns[:4] == [
         ["a b", "é", "a b"],
@@ -63,17 +63,15 @@ def test_the_same_rows_from_every_format(read, three_rows):
 
 
 def test_own_sessions_and_a_condition(read, three_rows):
-    delimiter = "\t" if three_rows.suffix == ".tsv" else ","
-    columns, bad = read(three_rows, delimiter=delimiter, session="what", where="who <> 'é' OR score = '9'")
+    columns, bad = read(three_rows, session="what", where="who <> 'é' OR score = '9'")
     assert bad == []
     assert (columns[0], columns[5]) == (["a b", "a b"], ["1", "2"])
 
 
 def test_a_condition_that_is_not_sql(read, three_rows):
-    delimiter = "\t" if three_rows.suffix == ".tsv" else ","
     for wrong in ("nothing = 1", "who =", "1) FROM x; --"):
         with pytest.raises(InputError, match="--where"):
-            read(three_rows, delimiter=delimiter, where=wrong)
+            read(three_rows, where=wrong)
 
 
 def test_a_long_list_in_a_condition_keeps_the_order(tmp_path):
@@ -94,7 +92,7 @@ def test_a_long_list_in_a_condition_keeps_the_order(tmp_path):
 
 
 def test_without_a_rating_column_every_row_has_1(read, three_rows):
-    columns, _ = read(three_rows, delimiter="\t" if three_rows.suffix == ".tsv" else ",")
+    columns, _ = read(three_rows)
     assert columns[2] == [1.0, 1.0, 1.0]
 
 
