@@ -75,8 +75,8 @@ def build_user_sequences(
         Integers ``[N]``; a new session starts where the id differs from that of the user's row before. Without
         it, where the gap to that row is greater than ``session_gap`` seconds.
     """
-    is_in_order = (users[1:] > users[:-1]) | ((users[1:] == users[:-1]) & (times[1:] >= times[:-1]))
-    if not is_in_order.all():  # `convert` writes them so
+    # `convert` writes rows in order.
+    if not ((users[1:] > users[:-1]) | ((users[1:] == users[:-1]) & (times[1:] >= times[:-1]))).all():
         order = np.lexsort((times, users))  # stable: rows of one user and time stay in the order of the file
         users, items, times = users[order], items[order], times[order]
         session_ids = None if session_ids is None else session_ids[order]
