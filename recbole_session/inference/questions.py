@@ -94,11 +94,7 @@ def _parse_json_line(line: str, where: str, now: Time | None, new_session: NewSe
 
 
 def dataset_requests(
-    dataset: SessionDataset,
-    at: str,
-    now: Time | None = None,
-    new_session: NewSession = "auto",
-    only: str | None = None,
+    dataset: SessionDataset, at: str, now: Time | None = None, new_session: NewSession = "auto", only: str | None = None
 ) -> Iterator[Request]:
     """Ask about every user of a built dataset or, at the test position, about every target of the test split.
 

@@ -127,11 +127,7 @@ class Recommender:
         return dict(zip(history, answers, strict=True)) if isinstance(history, Mapping) else answers
 
     def answer(
-        self,
-        requests: Sequence[Request],
-        k: int = 10,
-        exclude_seen: bool = True,
-        among: Sequence[Item] | None = None,
+        self, requests: Sequence[Request], k: int = 10, exclude_seen: bool = True, among: Sequence[Item] | None = None
     ) -> list[Recommendation]:
         """Answer requests, `batch_size` at a time; arguments as in `recommend`."""
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
