@@ -196,16 +196,14 @@ def _write_rows(job: Job, inter: Path) -> tuple[list[engine.Count], int]:
     """Read and prepare the rows, write them and the titles; return the counts and the number of sessions."""
     settings, columns, prepare = job.settings, job.settings.columns, engine.prepare_with_duckdb
     if settings.engine == "spark":
-        from recbole_session.converters import spark_engine
+        from recbole_session.converters.spark_engine import convert_with_spark, prepare_with_spark
 
-        prepare = spark_engine.prepare_with_spark
+        prepare = prepare_with_spark
     with engine.open_database(job.scratch) as connection:
         if columns is not None and (log := _log_for_spark(job, columns)):
             first = job.sources[0] if job.sources else Source(Path(job.name))
             columns = replace(columns, format=GenericReader(first, columns).format)
-            counts, result, sessions = spark_engine.convert_with_spark(
-                log, columns, job.thresholds, job.check, job.scratch
-            )
+            counts, result, sessions = convert_with_spark(log, columns, job.thresholds, job.check, job.scratch)
         else:
             _load(connection, job)
             counts = prepare(connection, job.thresholds, settings.own_sessions, job.scratch)
