@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import glob
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -101,3 +102,15 @@ def _is_running(process: str) -> bool:
     except (OSError, OverflowError):
         return True
     return True
+
+
+def file_checksum(*paths: Path) -> str:
+    """Return the SHA-256 of files, one after another, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                hashlib.file_digest(stream, lambda: digest)
+        except OSError as error:
+            raise InputError(f"{path.name} cannot be read: {error.strerror or error}") from error
+    return digest.hexdigest()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recbole_session.errors import InputError, printable
-from recbole_session.files import replacing
+from recbole_session.files import file_checksum, replacing
 
 
 def test_the_file_appears_when_the_block_ends_well(tmp_path: Path) -> None:
@@ -66,3 +66,10 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
 
 def test_escape_sequences_are_printed_as_text() -> None:
     assert printable("ü\n\x1b[2J\u202e\t") == "ü\n\\x1b[2J\\u202e\\t"
+
+
+def test_the_checksum_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    assert file_checksum(tmp_path / "x").startswith("ba7816bf8f01cfea414140de5dae2223")
+    with pytest.raises(InputError, match="y cannot be read"):
+        file_checksum(tmp_path / "y")

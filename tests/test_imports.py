@@ -42,3 +42,9 @@ def test_a_room_imports_only_rooms_before_it(path: Path) -> None:
 def test_imports_within_functions_count() -> None:
     source = "import os\ndef f():\n    from recbole_session import model\n    import recbole_session.data.atomic\n"
     assert imported_rooms(source) == {"model", "data"}
+
+
+def test_data_and_converters_share_atomic_files_and_no_code() -> None:
+    rooms = {room: [path for path in FILES if room_of(path) == room] for room in ("data", "converters")}
+    assert not any("converters" in imported_rooms(path.read_text(encoding="utf-8")) for path in rooms["data"])
+    assert not any("data" in imported_rooms(path.read_text(encoding="utf-8")) for path in rooms["converters"])

@@ -23,10 +23,11 @@ from recbole_session.converters.generic import GenericReader
 from recbole_session.converters.lines import LineCheck
 from recbole_session.converters.movielens import MovieLensReader, film_titles
 from recbole_session.converters.preprocessing import RESULT, Thresholds, resolve_thresholds
-from recbole_session.converters.sources import Source, download, file_checksum, find_sources
+from recbole_session.converters.sources import Source, download, find_sources
 from recbole_session.converters.steam import SteamReader
 from recbole_session.converters.writing import CARD, publish, scratch_folder
 from recbole_session.errors import InputError
+from recbole_session.files import file_checksum
 
 ENGINES = {"duckdb": ("duckdb",), "spark": ("duckdb", "pyspark")}  # and the packages whose versions the card names
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -1,7 +1,6 @@
 """Fetching a published file, finding the ratings inside what a user points at, and reading them as guarded bytes."""
 
 import gzip
-import hashlib
 import logging
 import zipfile
 import zlib
@@ -223,12 +222,3 @@ def _named(name: str) -> Iterator[None]:
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{name} cannot be read ({reason}): fetch it again.") from error
-
-
-def file_checksum(*paths: Path) -> str:
-    """Return the SHA-256 of files, one after another, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with _named(path.name), path.open("rb") as stream:
-            hashlib.file_digest(stream, lambda: digest)
-    return digest.hexdigest()

@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recbole_session.converters.preprocessing import DAY
 from recbole_session.data.atomic import check_times, read_columns, read_header
 from recbole_session.data.sequences import UserSequences, build_user_sequences
 from recbole_session.errors import InputError, needs
 from recbole_session.files import replacing
 
-HOUR = DAY // 24
+HOUR, DAY = 3_600, 86_400  # seconds
 GAPS = {  # seconds
     "30 min": HOUR // 2, "1 h": HOUR, "3 h": 3 * HOUR, "6 h": 6 * HOUR, "12 h": 12 * HOUR,
     "1 day": DAY, "2 days": 2 * DAY, "3 days": 3 * DAY, "7 days": 7 * DAY,

@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from recbole_session.converters.sources import file_checksum
 from recbole_session.data.atomic import Arrays, Tokens, parse_columns
 from recbole_session.distributed import on_first_process
 from recbole_session.errors import InputError
-from recbole_session.files import replacing_folder
+from recbole_session.files import file_checksum, replacing_folder
 
 SMALLEST = 64 << 20  # bytes of an atomic file; a smaller one is read again within two seconds
 INDEX = "index.json"

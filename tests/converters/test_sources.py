@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from recbole_session.converters import sources
-from recbole_session.converters.sources import Source, file_checksum, find_sources, open_source
+from recbole_session.converters.sources import find_sources, open_source
 from recbole_session.errors import InputError
 
 NAMES = ("ratings.dat",)
@@ -135,11 +135,3 @@ def test_an_encrypted_zip(tmp_path):
     path.write_bytes(data)
     with pytest.raises(InputError, match="encrypted"):
         content(*find_sources(path, NAMES))
-
-
-def test_checksum(tmp_path):
-    (tmp_path / "x").write_bytes(b"abc")
-    assert file_checksum(tmp_path / "x").startswith("ba7816bf8f01cfea414140de5dae2223")
-    with pytest.raises(InputError, match="cannot be read"):
-        file_checksum(tmp_path / "y")
-    assert Source(tmp_path / "x").name == "x"
