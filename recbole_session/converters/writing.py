@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from recbole_session.errors import InputError
@@ -26,51 +26,48 @@ def scratch_folder(output_dir: Path) -> Iterator[Path]:
     one can tell the abandoned from those in use, and removes them.
     """
     made = [folder for folder in (output_dir, *output_dir.parents) if not folder.exists()]
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(output_dir)
-        scratch, lock = _make_locked(output_dir)
-    except OSError as error:
-        raise InputError(f"--data_path {output_dir} cannot be written ({error}): choose another.") from error
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
-        for folder in made:  # innermost first; one that now holds a dataset is not empty and stays
-            with suppress(OSError):
-                folder.rmdir()
+    with ExitStack() as held:
+        try:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(output_dir)
+            scratch = _make_locked(output_dir, held)
+        except OSError as error:
+            raise InputError(f"--data_path {output_dir} cannot be written ({error}): choose another.") from error
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            for folder in made:  # innermost first; one that now holds a dataset is not empty and stays
+                with suppress(OSError):
+                    folder.rmdir()
 
 
-def _make_locked(output_dir: Path) -> tuple[Path, int | None]:
+def _make_locked(output_dir: Path, held: ExitStack) -> Path:
     while True:
         scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=output_dir))
         with suppress(FileNotFoundError):  # another process took it for abandoned before it was locked
-            lock = _lock(scratch)
+            _lock(scratch, held)
             if scratch.exists():
-                return scratch, lock
+                return scratch
 
 
-def _lock(folder: Path, wait: bool = False) -> int | None:
-    """Lock a folder; None if there are no locks or, without ``wait``, if another process holds it."""
+def _lock(folder: Path, held: ExitStack, wait: bool = False) -> bool:
+    """Lock a folder until ``held`` ends; False if there are no locks or, without ``wait``, another process holds it."""
     if fcntl is None:
-        return None
+        return False
     descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    held.callback(os.close, descriptor)
+    with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        return True
+    return False
 
 
 def _remove_abandoned(output_dir: Path) -> None:
     for folder in output_dir.glob(f"{_SCRATCH}*"):
-        with suppress(OSError):
-            if (lock := _lock(folder)) is not None:
+        with suppress(OSError), ExitStack() as held:
+            if _lock(folder, held):
                 shutil.rmtree(folder, ignore_errors=True)
-                os.close(lock)
 
 
 def publish(scratch: Path, folder: Path, name: str) -> Path:
@@ -84,13 +81,10 @@ def publish(scratch: Path, folder: Path, name: str) -> Path:
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
     folder.mkdir(exist_ok=True)
-    lock = _lock(folder, wait=True)  # two conversions into one name take turns
-    try:
+    with ExitStack() as held:
+        _lock(folder, held, wait=True)  # two conversions into one name take turns
         for old in (CARD, f"{name}.item"):
             (folder / old).unlink(missing_ok=True)
         for file in files:
             file.replace(folder / file.name)
-    finally:
-        if lock is not None:
-            os.close(lock)
     return folder / f"{name}.inter"

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from recbole_session.evaluator.scores import ScoreFactors, Targets, WholeScores
-
-Scores = WholeScores | ScoreFactors
+from recbole_session.evaluator.scores import ScoreFactors, Scores, Targets, WholeScores
 
 
 def rank_targets(scores: Scores, targets: Tensor, tables: Sequence[Tensor | None], k: int = 0) -> list[Tensor]:

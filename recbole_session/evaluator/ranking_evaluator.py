@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,8 +12,8 @@ from recbole_session.distributed import gather_rows, process_count
 from recbole_session.errors import InputError
 from recbole_session.evaluator.candidates import build_negatives
 from recbole_session.evaluator.metrics import RankMetrics
-from recbole_session.evaluator.ranking import Scores, rank_targets
-from recbole_session.evaluator.scores import ScoreFactors, WholeScores, has_score_factors, item_scores, row_pieces
+from recbole_session.evaluator.ranking import rank_targets
+from recbole_session.evaluator.scores import scores_of
 
 USERS_AT_ONCE = 1 << 16  # whose negatives are checked
 
@@ -57,10 +56,7 @@ class RankingEvaluator:
             dataset.field2token_id[dataset.uid_field],
             dataset.field2token_id[dataset.iid_field],
         )
-        self.negatives = {
-            name: None if array is None else torch.from_numpy(np.ascontiguousarray(array))
-            for name, array in negatives.items()
-        }
+        self.negatives = {name: None if array is None else torch.from_numpy(array) for name, array in negatives.items()}
         self.metrics = RankMetrics(config, dataset.item_num, dataset.training_items)
         self._check_candidates(dataset)
 
@@ -106,15 +102,10 @@ class RankingEvaluator:
         batch = batch.to(device)
         k = self.metrics.max_k if self.metrics.needs_items else 0
         tables = [self.negatives[name] for name in candidate_sets]
-        in_factors = has_score_factors(model)
         parts = []
-        for rows in (batch,) if in_factors else row_pieces(batch, self.n_items):
+        for rows, scores in scores_of(model, batch, self.n_items, self.item_field):
             users, targets = rows[self.user_field], rows[self.item_field]
             negatives = [None if table is None else table[users].long() for table in tables]
-            if in_factors:
-                scores: Scores = ScoreFactors(*model.score_factors(rows))
-            else:
-                scores = WholeScores(item_scores(model, rows, self.n_items, self.item_field))
             found = rank_targets(scores, targets, negatives, k)
             parts.append(torch.cat([users.unsqueeze(1), targets.unsqueeze(1), *found], dim=1))
         return torch.cat(parts).cpu()

@@ -127,6 +127,9 @@ class ScoreFactors(NamedTuple):
         return torch.cat(parts)
 
 
+Scores = WholeScores | ScoreFactors
+
+
 def _rows_at_once(states: Tensor, bytes_per_row: int) -> int:
     n_bytes = SCORES_BYTES if states.device.type == "cpu" else SCORES_BYTES_ELSEWHERE
     return max(1, n_bytes // max(bytes_per_row, 1))
@@ -159,8 +162,15 @@ def item_scores(model: Any, batch: Any, n_items: int, item_field: str) -> Tensor
     return scores.view(-1, n_items)
 
 
-def row_pieces(batch: Any, n_items: int) -> Iterator[Any]:
-    """Cut a batch so that the float32 scores of a piece take `WHOLE_SCORES_BYTES` at most, or it is a single row."""
+def scores_of(model: Any, batch: Any, n_items: int, item_field: str) -> Iterator[tuple[Any, Scores]]:
+    """Pieces of a batch and their scores: in factors for all rows at once, where the model gives these.
+
+    Else the float32 scores of a piece take `WHOLE_SCORES_BYTES` at most, or it is a single row.
+    """
+    if has_score_factors(model):
+        yield batch, ScoreFactors(*model.score_factors(batch))
+        return
     step = max(1, WHOLE_SCORES_BYTES // (4 * n_items))
     for start in range(0, len(batch), step):
-        yield batch[start : start + step]
+        rows = batch[start : start + step]
+        yield rows, WholeScores(item_scores(model, rows, n_items, item_field))
