@@ -130,8 +130,7 @@ class SessionTransformer(SessionModel):
             int64 ``[B, Q]``, the positions whose states are wanted: the last layer is computed for them alone.
             None for all of them, in order.
         """
-        states, bias, times = self._input_of_last_layer(columns, item_states, **task)
-        return self.layers[-1](states, bias, times, queries)
+        return self.layers[-1](*self._input_of_last_layer(columns, item_states, **task), queries)
 
     def _input_of_last_layer(self, columns: Columns, item_states: Tensor | None = None, **task: Tensor) -> LayerInput:
         if item_states is None:

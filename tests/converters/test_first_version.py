@@ -91,18 +91,8 @@ ISO = Columns("u", "i", "t", "r", time_unit="iso")
 FILES = {
     "ml-25m": (movielens, "ratings.csv", {"all_users": True}, "77b23c2a45001aae422a4f72"),
     "steam": (steam, "steam_reviews.json.gz", {"all_users": True}, "346fefd5537ec36bab3481fc"),
-    "generic csv": (
-        csv,
-        "log.csv",
-        {"columns": GENERIC, **LOOSE},
-        "069986bd0e424e1ac6d9ecb1",
-    ),
-    "generic jsonl": (
-        jsonl,
-        "log.jsonl",
-        {"columns": Columns("u", "i", "t", "r", time_unit="iso"), **LOOSE},
-        "0d6614f76fbafbc031218bf4",
-    ),
+    "generic csv": (csv, "log.csv", {"columns": GENERIC, **LOOSE}, "069986bd0e424e1ac6d9ecb1"),
+    "generic jsonl": (jsonl, "log.jsonl", {"columns": ISO, **LOOSE}, "0d6614f76fbafbc031218bf4"),
     "generic globo": (
         globo,
         "clicks.csv",
