@@ -78,8 +78,7 @@ def create_raw_table(connection: duckdb.DuckDBPyConnection, reader: Reader) -> N
 
 def load_file(connection: duckdb.DuckDBPyConnection, reader: Reader, scratch: Path, check: LineCheck) -> None:
     """Append a file's rows to the table ``raw``; ``check`` gets the malformed lines."""
-    for table in ("reject_errors", "reject_scans"):
-        connection.execute(f"DROP TABLE IF EXISTS {table}")
+    connection.execute("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
     select = reader.select(scratch)
     (start,) = _row(connection, "SELECT count(*) FROM raw")
     if reader.computed:  # it may hold a join, which mixes the rows of several threads up

@@ -36,7 +36,7 @@ class Thresholds:
 
 
 def resolve_thresholds(base: Thresholds, all_users: bool, given: dict[str, Any]) -> Thresholds:
-    """Return a dataset's thresholds ``base`` with what the user typed: names and values, None for not typed.
+    """Return a dataset's thresholds, ``base``, overridden by what the user typed: ``given``, None where nothing was.
 
     ``all_users`` replaces the thresholds that drop users as such by 1; rows still fall to the rating, item and length
     steps. An `InputError` if a value is out of its range.

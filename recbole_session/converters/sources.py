@@ -138,7 +138,7 @@ def beside(source: Source, name: str) -> Source | None:
 
 @contextmanager
 def open_source(source: Source) -> Iterator[Read]:
-    """Open a source and give a function that reads unpacked bytes, at most so many; a bomb or damage: InputError."""
+    """Give a function that reads at most so many unpacked bytes of a source; an `InputError` at a bomb or damage."""
     with ExitStack() as stack:
         with _named(source.name):
             packed_bytes = source.path.stat().st_size
