@@ -40,12 +40,7 @@ def _check_names(parser: argparse.ArgumentParser, given: Sequence[str], known: C
 def main(argv: Sequence[str] | None = None, program: str = "recbole-session") -> int:
     """Run one subcommand and return its exit code: 0 done, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM.
 
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        By default the arguments of the process.
-    program : str
-        Name that messages begin with.
+    ``argv`` are by default the arguments of the process; messages begin with ``program``.
     """
     arguments = parse(list(sys.argv[1:] if argv is None else argv))
     code, message = _run(arguments)
@@ -57,38 +52,35 @@ def main(argv: Sequence[str] | None = None, program: str = "recbole-session") ->
 def parse(argv: list[str]) -> argparse.Namespace:
     """Read the arguments of one subcommand; a mistake ends the program with exit code 2.
 
-    Returns
-    -------
-    Namespace
-        The subcommand's arguments, and ``run``, its function; ``argv``; ``keys``, the arguments that are keys.
+    Beside them, the namespace holds ``run``, the subcommand's function, ``argv``, and ``keys``, the arguments that are
+    keys.
     """
     parser = argparse.ArgumentParser(prog="recbole-session", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"recbole-session {__version__}")
     subparsers = parser.add_subparsers(dest="subcommand", required=True)
+    first = argv[0] if argv else "--help"
     for name, module_name in SUBCOMMANDS.items():
-        wanted = not argv or argv[0] == name or argv[0] in ("-h", "--help")
-        module = importlib.import_module(module_name) if wanted else None
-        subparser = subparsers.add_parser(
-            name, help=module.HELP if module else None, allow_abbrev=False, formatter_class=_Help
-        )
-        if module:
-            module.add_arguments(subparser)
-            examples = "\n".join(f"  recbole-session {example}" for example in module.EXAMPLES)
-            subparser.epilog = f"{subparser.epilog}\n\n" if subparser.epilog else ""
-            subparser.epilog += f"examples:\n{examples}"
-            takes_keys = getattr(module, "TAKES_KEYS", False)
-            subparser.set_defaults(run=module.run, takes_keys=takes_keys)
-            if argv and argv[0] == name and not takes_keys:
-                options = [argument.partition("=")[0] for argument in argv if argument.startswith("--")]
-                _check_names(subparser, options, [*subparser._option_string_actions, "--"])
-    if argv and not argv[0].startswith("-"):
-        _check_names(parser, argv[:1], list(SUBCOMMANDS))
+        if first not in (name, "-h", "--help"):
+            subparsers.add_parser(name)
+            continue
+        module = importlib.import_module(module_name)
+        subparser = subparsers.add_parser(name, help=module.HELP, allow_abbrev=False, formatter_class=_Help)
+        module.add_arguments(subparser)
+        examples = ["examples:", *(f"  recbole-session {example}" for example in module.EXAMPLES)]
+        subparser.epilog = "\n".join([*([subparser.epilog, ""] if subparser.epilog else []), *examples])
+        takes_keys = getattr(module, "TAKES_KEYS", False)
+        subparser.set_defaults(run=module.run, takes_keys=takes_keys)
+        if first == name and not takes_keys:
+            options = [argument.partition("=")[0] for argument in argv if argument.startswith("--")]
+            _check_names(subparser, options, [*subparser._option_string_actions, "--"])
+    if not first.startswith("-"):
+        _check_names(parser, [first], list(SUBCOMMANDS))
     with suppress(ImportError):  # the extra "completion"
         importlib.import_module("argcomplete").autocomplete(parser)
-    arguments, keys = parser.parse_known_args(argv)
-    arguments.argv, arguments.keys = argv, keys
-    if arguments.keys and not arguments.takes_keys:
-        parser.error(printable(f"unrecognized arguments: {' '.join(arguments.keys)}"))
+    arguments, keys = parser.parse_known_args(argv, argparse.Namespace(argv=argv))
+    if keys and not arguments.takes_keys:
+        parser.error(printable(f"unrecognized arguments: {' '.join(keys)}"))
+    arguments.keys = keys
     return arguments
 
 

@@ -37,10 +37,7 @@ def environment_number(name: str, default: int) -> int:
 def processes_of(config: Any) -> Iterator[None]:
     """Join the processes that torchrun started while the block runs, and set ``config["device"]`` to this one's GPU.
 
-    Raises
-    ------
-    InputError
-        If a machine runs more processes than it has GPUs.
+    More processes than the machine has GPUs are an `InputError`.
     """
     if environment_number("WORLD_SIZE", 1) == 1 or dist.is_initialized():
         yield

@@ -45,6 +45,4 @@ def nearest(name: object, known: Collection[str]) -> str:
 
 def printable(text: str) -> str:
     r"""Escape what a terminal could take for a command, such as ``\x1b[2J`` in a raw id; line ends stay."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else ascii(character)[1:-1] for character in text
-    )
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)

@@ -17,12 +17,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The bytes are on disk before the name changes, so that a crash at any moment leaves the old file or the new one.
     After an error nothing stays behind, and what a killed process left is removed by the next one. The temporary file
-    exists from the start: enter the block before the work whose result it takes.
-
-    Raises
-    ------
-    InputError
-        If ``path`` is a folder, or cannot be written.
+    exists from the start: enter the block before the work whose result it takes. If ``path`` is a folder, or cannot be
+    written, it raises `InputError`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -49,12 +45,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``folder`` to write to; it takes the name when the block ends well.
 
-    An older ``folder`` is removed first. What a power cut leaves may be short of bytes: keep checksums within.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written.
+    An older ``folder`` is removed first. What a power cut leaves may be short of bytes: keep checksums within. If it
+    cannot be written, it raises `InputError`.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
@@ -78,6 +70,12 @@ def _remove_leftovers(path: Path) -> None:
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of UTF-8 text, see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 class _Checked(Exception):

@@ -11,19 +11,11 @@ Rows = Sequence[Sequence[str]]
 
 @contextmanager
 def live_table(columns: Sequence[str], rows: Callable[[], tuple[Rows, str]]) -> Iterator[Callable[[str], None]]:
-    """Keep a table at the bottom of the terminal while the block runs.
+    """Keep a table with the headings ``columns`` at the bottom of the terminal while the block runs.
 
-    Parameters
-    ----------
-    columns : sequence of str
-        Headings.
-    rows : callable
-        Returns the cells of the table and a line below it. It is called twice a second, in a thread of its own.
-
-    Yields
-    ------
-    callable
-        Prints a line, above the table. Where standard output is not a terminal, it is all that is printed.
+    ``rows`` returns the cells of the table and a line below it; it is called twice a second, in a thread of its own.
+    The block gets a function that prints a line above the table. Where standard output is not a terminal, these lines
+    are all that is printed.
     """
     if not sys.stdout.isatty():
         yield lambda line: print(printable(line), flush=True)

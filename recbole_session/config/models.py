@@ -5,7 +5,6 @@ import inspect
 import pkgutil
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import recbole
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -49,17 +48,13 @@ def available_models() -> dict[str, type]:
 def find_model(model: str | type) -> type:
     """Model class of a name, or a class of the user's own.
 
-    Raises
-    ------
-    InputError
-        For an unknown name, a model of RecBole that is not supported, or a class that is not a model.
+    An unknown name, a model of RecBole that is not supported, or a class that is not a model is an `InputError`.
     """
-    models = available_models()
     if isinstance(model, type):
         if not issubclass(model, AbstractRecommender):
             raise InputError(f"model is {model!r}; allowed: a name, or a subclass of RecBole's SequentialRecommender")
         return model
-    name = model if isinstance(model, str) else ""
+    models, name = available_models(), model if isinstance(model, str) else ""
     if name in models:
         return models[name]
     recbole_models = [path.stem for path in (RECBOLE_PROPERTIES / "model").glob("*.yaml")]
@@ -71,10 +66,7 @@ def find_model(model: str | type) -> type:
     raise InputError(f"model {shown(model)} is unknown{hint}")
 
 
-@cache
-def read_defaults(path: Path) -> dict[str, Any]:
-    """Keys of a file of defaults; do not change them."""
-    return read_yaml_file(path)
+read_defaults = cache(read_yaml_file)  # keys of a file of defaults, which nobody changes
 
 
 def defaults_files(model_class: type, folder: Path = PROPERTIES) -> list[Path]:

@@ -153,13 +153,7 @@ NESTED_KEYS: dict[str, list[str]] = {
 
 
 def check_value(key: str, value: object, default: object) -> None:
-    """Refuse a value outside its rule, or, without one, of another type than the default's.
-
-    Raises
-    ------
-    InputError
-        Naming key, value and what is allowed.
-    """
+    """Refuse a value outside its rule, or, without one, of another type than the default's."""
     rule = RULES.get(key) or _rule_of_default(default)
     if key == "transform":
         rule = kinds.only(default, "the model decides it")
@@ -181,13 +175,7 @@ def _rule_of_default(default: object) -> kinds.Rule | None:
 
 
 def check_combination(values: Mapping[str, Any]) -> None:
-    """Refuse final ``values`` of keys that are allowed one by one but not together.
-
-    Raises
-    ------
-    InputError
-        Naming the keys, their values and what is allowed.
-    """
+    """Refuse final ``values`` of keys that are allowed one by one but not together."""
     _check_fields(values)
     _check_training(values)
     entries, chosen, valid_metric = (values[key] for key in ("eval_candidates", "valid_candidates", "valid_metric"))

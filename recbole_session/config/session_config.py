@@ -50,7 +50,6 @@ class SessionConfig(Config):
     ----------
     resolved : dict
         Every key that a user may set with the value in force, plain data; written to ``config.yaml``.
-
     unused_keys : list of str
         Keys that were given and that other models read, but not this one.
 

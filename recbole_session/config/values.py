@@ -98,13 +98,7 @@ def dump_yaml(values: Mapping[str, Any], sort_keys: bool = False) -> str:
 
 
 def read_yaml_file(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file of keys; an empty file holds none.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, is not YAML, or is not a mapping.
-    """
+    """Read a YAML file of keys; an empty file holds none, and one without a mapping is an `InputError`."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
@@ -121,10 +115,7 @@ def read_yaml_file(path: str | Path) -> dict[str, Any]:
 def parse_command_line(arguments: Sequence[str]) -> dict[str, Any]:
     """Turn ``--key=value`` and ``--key value`` into a nested dict; values are YAML, dotted keys are nested.
 
-    Raises
-    ------
-    InputError
-        For an argument of another form, or one key with two values.
+    An argument of another form, or one key with two values, is an `InputError`.
     """
     values: dict[str, Any] = {}
     pending = list(arguments)

@@ -29,10 +29,10 @@ from recbole_session.data.loaders import EvaluationLoader
 from recbole_session.data.sequences import UserSequences
 from recbole_session.errors import InputError
 from recbole_session.evaluator.ranking_evaluator import SplitRanks
-from recbole_session.files import replacing
+from recbole_session.files import replacing, write_text
 from recbole_session.run.build import build
-from recbole_session.run.folder import BEST_FILE, CONTEXT_FILE, CONTEXTS, ranks_file
-from recbole_session.run.ranks import ranks_frame, write_ranks
+from recbole_session.run.folder import AUDIT_FILES, BEST_FILE, CONTEXT_FILE, CONTEXTS, ranks_file
+from recbole_session.run.ranks import ranks_csv
 from recbole_session.run.run import Run, run_config
 
 MAX_THREADS = 1024  # a result.json from a stranger may name any number
@@ -44,56 +44,47 @@ def audit_run(folder: Path, data_path: Path | None = None, model_class: type | N
     Writes ``ranks-inferred.csv`` and ``ranks-withheld.csv``, in the form of ``ranks.csv``, and at last
     ``context.json``: the metrics by context and candidate set, and the facts of `compare_contexts`.
 
-    ``data_path`` is where the datasets are, if no longer where the run found them; ``model_class`` is as in `Run`.
-
-    Raises
-    ------
-    InputError
-        If the folder holds no finished run, or if the model, told all, does not give the ranks of ``ranks.csv``.
+    ``data_path`` is where the datasets are, if no longer where the run found them; ``model_class`` is as in `Run`. If
+    the folder holds no finished run, or the model, told all, does not give the ranks of ``ranks.csv``, it raises
+    `InputError`.
     """
     if is_audited(folder):
         return
     run = Run(folder, model_class=model_class)
     with replacing(folder / CONTEXT_FILE) as temporary:
         dataset, ranks, facts = rank_in_contexts(run, data_path)
-        ours, found = (frame.to_csv(index=False) for frame in (run.ranks(), ranks_frame(dataset, ranks["told"])))
-        if ours != found:
+        if run.ranks().to_csv(index=False) != ranks_csv(dataset, ranks["told"]):
             made = ", ".join(f"{name} {value}" for name, value in run.result["environment"].items())
             raise InputError(
                 f"{folder}: best.pth does not give the ranks of ranks.csv here, though the dataset is the same; audit "
                 f"it where it was made ({made})"
             )
         for context in CONTEXTS[1:]:
-            write_ranks(folder / ranks_file(context), dataset, ranks[context])
+            write_text(folder / ranks_file(context), ranks_csv(dataset, ranks[context]))
         content = {context: ranks[context].metrics for context in CONTEXTS} | facts
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def is_audited(folder: Path) -> bool:
     """Whether the folder holds an audit of its present ``best.pth``."""
-    files = [folder / CONTEXT_FILE, *(folder / ranks_file(context) for context in CONTEXTS[1:])]
-    weights = folder / BEST_FILE
+    weights, files = folder / BEST_FILE, [folder / name for name in AUDIT_FILES]
     if not weights.is_file() or not all(file.is_file() for file in files):
         return False
     return min(file.stat().st_mtime_ns for file in files) > weights.stat().st_mtime_ns
 
 
-def rank_in_contexts(
-    run: Run, data_path: Path | None = None, may_differ: bool = False
-) -> tuple[SessionDataset, dict[str, SplitRanks], dict[str, Any]]:
+def rank_in_contexts(run: Run, data_path: Path | None) -> tuple[SessionDataset, dict[str, SplitRanks], dict[str, Any]]:
     """Rank the test split of a finished run's dataset in every context, among the run's negatives.
 
-    The device and the number of threads are those of the run: the last bits of a score depend on them.
-
-    Returns the dataset, its ranks by context, and how often the inferred context is right, see `compare_contexts`.
+    The device and the number of threads are those of the run: the last bits of a score depend on them. The result is
+    the dataset, its ranks by context, and how often the inferred context is right, see `compare_contexts`.
     """
     environment = run.result["environment"]
     on_gpu = environment["device"].startswith("cuda") and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     model, _ = run.model(device)
     parts = build(run_config(run.config, run.model_class, device, data_path), with_model=False)
-    if not may_differ:
-        run.check_dataset(parts.dataset)
+    run.check_dataset(parts.dataset)
     config, dataset, evaluator, view = parts.config, parts.dataset, parts.evaluator, parts.test._dataset
     sequences, (users, ends) = dataset.sequences, dataset.samples["test"]
     inferred, withheld = inferred_context(sequences, users, ends, config["session_gap"]), withheld_context(ends)
@@ -119,9 +110,6 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-# ---- contexts
 
 
 Context = tuple[Tensor, Tensor]  # when every target happens, int64 [n], and whether it opens a session, bool [n]

@@ -38,10 +38,7 @@ PROGRESS: Fields = {
 def cpu_copy(value: Any) -> Any:
     """Copy of ``value`` made of CPU tensors and plain data alone, independent of the original.
 
-    Raises
-    ------
-    TypeError
-        For anything that the weights-only loader would refuse.
+    Anything that the weights-only loader would refuse is a `TypeError`.
     """
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
@@ -74,10 +71,7 @@ def write_checkpoint(path: Path, state: State) -> None:
 def read_checkpoint(path: Path) -> State:
     """Read a checkpoint; nothing in it is executed, and its checksums must hold.
 
-    Raises
-    ------
-    InputError
-        If the file is missing, cut short, damaged, holds Python objects, or is not a checkpoint of this project.
+    A file that is missing, cut short or damaged, holds Python objects, or is not this project's is an `InputError`.
     """
     _check_archive(path)
     try:
@@ -116,10 +110,7 @@ def _check_archive(path: Path) -> None:
 
 
 def check_fits(path: Path, state: State, parts: Any) -> None:
-    """Refuse a ``last.pth`` that lacks something, or is of another model, dataset or architecture than the ``parts``.
-
-    ``parts`` are the run's `build.Parts`.
-    """
+    """Refuse a ``last.pth`` that lacks something, or is of another model or dataset than the run's `build.Parts`."""
     model, dataset, checksum = parts.model, parts.config["dataset"], parts.checksum
     name = type(model).__name__
     if state["model"] != name:
@@ -157,9 +148,8 @@ def misfit(weights: State, model: Any) -> str:
 
 def _can_replace(saved: Any, fresh: Tensor) -> bool:
     """Whether a saved tensor can replace a model's initial one; training may add rows to an empty table."""
-    if not isinstance(saved, Tensor):
-        return False
-    return saved.shape == fresh.shape or (fresh.numel() == 0 and saved.shape[1:] == fresh.shape[1:])
+    first = int(fresh.numel() == 0)
+    return isinstance(saved, Tensor) and saved.shape[first:] == fresh.shape[first:]
 
 
 def _shape(value: Any) -> str:

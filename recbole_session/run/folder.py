@@ -12,13 +12,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from recbole_session.config.session_config import SessionConfig
-from recbole_session.config.values import read_yaml_file
+from recbole_session.config.values import plain, read_yaml_file
 from recbole_session.errors import InputError
-from recbole_session.files import replacing
+from recbole_session.files import write_text
 from recbole_session.run.schema import check_fields
 
 CONFIG_FILE = "config.yaml"
@@ -46,13 +45,13 @@ def ranks_file(context: str) -> str:
     return "ranks.csv" if context == CONTEXTS[0] else f"ranks-{context}.csv"
 
 
+AUDIT_FILES = (CONTEXT_FILE, *map(ranks_file, CONTEXTS[1:]))
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Read config.yaml of a run: every key with the value that the run used.
 
-    Raises
-    ------
-    InputError
-        If the file is missing or damaged, or names no model, dataset and seed.
+    A file that is missing or damaged, or that names no model, dataset and seed, is an `InputError`.
     """
     values = read_yaml_file(folder / CONFIG_FILE)
     check_fields(folder / CONFIG_FILE, values, {"model": str, "dataset": str, "seed": int})
@@ -76,11 +75,8 @@ def open_run_folder(config: SessionConfig, resume: bool | str | Path = False) ->
                 folder.mkdir()
                 break
     except OSError as error:
-        raise InputError(
-            f"checkpoint_dir {config['checkpoint_dir']!r}: cannot make {error.filename}: {error.strerror}"
-        ) from error
-    with replacing(folder / CONFIG_FILE) as temporary:
-        temporary.write_text(config.dump(), encoding="utf-8")
+        raise InputError(f"checkpoint_dir: cannot make {error.filename}: {error.strerror}") from error
+    write_text(folder / CONFIG_FILE, config.dump())
     return folder
 
 
@@ -89,9 +85,7 @@ def unfinished_run(folder: Path) -> Path:
     if not (folder / CONFIG_FILE).is_file():
         raise InputError(f"resume is {str(folder)!r}; allowed: the folder of a run, which has a config.yaml")
     if (folder / RESULT_FILE).is_file():
-        raise InputError(
-            f"the run in {folder} is finished, its result is in result.json; leave --resume out to start a new one"
-        )
+        raise InputError(f"the run in {folder} is finished, see its result.json; leave --resume out to start a new one")
     return folder
 
 
@@ -110,7 +104,7 @@ def _latest_unfinished_run(config: SessionConfig) -> Path:
 
 def differing_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Keys that both configurations have with different values, `FREE_KEYS` left out."""
-    ours = yaml.safe_load(yaml.safe_dump(dict(ours)))  # tuples become lists, as in the file
+    ours = plain(ours)  # tuples become lists, as in the file
     return [key for key in sorted(ours) if key in theirs and key not in FREE_KEYS and ours[key] != theirs[key]]
 
 
@@ -127,11 +121,8 @@ def check_same_configuration(ours: Mapping[str, Any], theirs: Mapping[str, Any],
 def claimed(folder: Path, wait: bool = False) -> Iterator[None]:
     """Keep other processes out of a run folder while the block runs; the claim of a killed process ends with it.
 
-    Raises
-    ------
-    InputError
-        If another process has the folder (with ``wait``, the block then starts later), the folder cannot be written
-        to, or something in it is a symbolic link.
+    It is an `InputError` if another process has the folder (with ``wait``, the block then starts later), the folder
+    cannot be written to, or something in it is a symbolic link.
     """
     lock = FileLock(folder / LOCK_FILE)
     try:

@@ -29,25 +29,19 @@ def metric_names(split: str, by_candidates: Mapping[str, Mapping[str, float]]) -
 class RunLog:
     """Passes numbers on to TensorBoard and to every service that the keys ask for.
 
-    RecBole's Trainer uses it as its TensorBoard writer and as its WandbLogger, see `compat.recbole_logs_to`.
-
-    Without a run folder, as in all processes but the first, everything is dropped.
-
-    Raises
-    ------
-    InputError
-        If a service does not open a run.
+    RecBole's Trainer uses it as its TensorBoard writer and as its WandbLogger, see `compat.recbole_logs_to`. Without a
+    run folder, as in all processes but the first, it drops everything. A service that opens no run is an `InputError`.
     """
 
     def __init__(self, config: Any, folder: Path | None) -> None:
         self._tensorboard: Any = None
-        self._services: dict[str, _WeightsAndBiases | _MLflow] = {}
+        self._services: list[_WeightsAndBiases | _MLflow] = []
         if folder is None:
             return
         for key, service in SERVICES.items():
             if config[key]:
                 try:
-                    self._services[key] = service(config, folder)
+                    self._services.append(service(config, folder))
                 except Exception as error:  # of the package, or of the network
                     raise InputError(f"{key} is True, but {service.NAME} cannot open a run: {error}") from error
         from torch.utils.tensorboard import SummaryWriter
@@ -72,18 +66,18 @@ class RunLog:
         """
         for name, value in metrics.items():
             self.add_scalar(name, value, epoch)
-        for key, service in list(self._services.items()):
+        for service in self._services.copy():
             try:
                 service.log(metrics, epoch)
             except Exception as error:
                 logging.getLogger().warning(f"{service.NAME} is left out from here on: {error}")
-                del self._services[key]
+                self._services.remove(service)
 
     def close(self, failed: bool = False) -> None:
         """Close all; a second call does nothing."""
         self._write("close")
         while self._services:
-            _, service = self._services.popitem()
+            service = self._services.pop()
             try:
                 service.close(failed)
             except Exception as error:

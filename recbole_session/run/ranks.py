@@ -12,7 +12,6 @@ from recbole_session.data.dataset import SessionDataset
 from recbole_session.errors import InputError
 from recbole_session.evaluator.metrics import GAINS
 from recbole_session.evaluator.ranking_evaluator import SplitRanks
-from recbole_session.files import replacing
 from recbole_session.run.schema import damaged
 
 TOLERANCE = 1e-6  # between a metric of result.json and the same from ranks
@@ -26,15 +25,14 @@ def is_per_user(metric: str) -> bool:
 def metric_of_ranks(ranks: NDArray[Any], metric: str) -> NDArray[np.float64]:
     """Value of a metric for every target, float64 of the shape of ``ranks``; its mean is the metric of ``result.json``.
 
-    ``ranks`` are those of the one relevant item, 1 is best. ``metric`` is ``<name>@<k>`` with a name of
-    `evaluator.metrics.GAINS`.
+    ``ranks`` are those of the one relevant item, 1 is best; ``metric`` is ``<name>@<k>``, see `is_per_user`.
     """
     name, _, cut = metric.partition("@")
     return np.where(ranks <= int(cut), GAINS[name](np.asarray(ranks, dtype=np.float64), int(cut)), 0.0)
 
 
-def ranks_frame(dataset: SessionDataset, split: SplitRanks) -> pd.DataFrame:
-    """Per target its rank and the number of candidates in every candidate set; see `read_ranks`."""
+def ranks_csv(dataset: SessionDataset, split: SplitRanks) -> str:
+    """Return what `read_ranks` reads: per target its rank and the number of candidates in every candidate set."""
     columns = {
         "user_id": dataset.id2token(dataset.uid_field, split.users.numpy()),
         "item_id": dataset.id2token(dataset.iid_field, split.items.numpy()),
@@ -42,36 +40,21 @@ def ranks_frame(dataset: SessionDataset, split: SplitRanks) -> pd.DataFrame:
     for name, ranks in split.ranks.items():
         columns[f"rank_{name}"] = ranks.numpy()
         columns[f"candidates_{name}"] = split.n_candidates[name].numpy()
-    return pd.DataFrame(columns)
-
-
-def write_ranks(path: Path, dataset: SessionDataset, split: SplitRanks) -> None:
-    """Write `ranks_frame` to ``path``."""
-    with replacing(path) as temporary:
-        ranks_frame(dataset, split).to_csv(temporary, index=False)
+    return pd.DataFrame(columns).to_csv(index=False)
 
 
 def read_ranks(path: Path) -> pd.DataFrame:
-    """Read what `write_ranks` wrote.
+    """Read a file of ranks: a row per target, ordered by user and time; anything else is an `InputError`.
 
-    Returns
-    -------
-    DataFrame
-        A row per target, ordered by user and time. Columns ``user_id`` and ``item_id`` (raw ids, str), and for every
-        candidate set ``rank_<set>`` (int64, 1 is best) and ``candidates_<set>`` (int64).
-
-    Raises
-    ------
-    InputError
-        If the file is missing or holds anything else.
+    The columns are ``user_id`` and ``item_id`` (raw ids, str), and for every candidate set ``rank_<set>`` (int64, 1 is
+    best) and ``candidates_<set>`` (int64).
     """
     try:
         frame = pd.read_csv(path, dtype={"user_id": str, "item_id": str}, keep_default_na=False)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InputError(f"{path} cannot be read: {reason}; train this run again") from error
-    problem = _problem_of(frame)
-    if problem:
+    if problem := _problem_of(frame):
         raise damaged(path, problem)
     return frame
 

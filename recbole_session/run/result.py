@@ -1,18 +1,14 @@
 """`result.json`, and the table that is printed from it; `Run` reads it back."""
 
-import json
 import platform
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from recbole_session.distributed import process_count
 from recbole_session.evaluator.ranking_evaluator import SplitRanks
-from recbole_session.files import replacing
 from recbole_session.run.build import Parts
-from recbole_session.run.folder import RESULT_FILE
 from recbole_session.run.trainer import SessionTrainer
 
 Result = dict[str, Any]
@@ -46,12 +42,6 @@ def build_result(parts: Parts, trainer: SessionTrainer, test: SplitRanks, eval_s
     }
 
 
-def write_result(run_folder: Path, result: Result) -> None:
-    """Write result.json."""
-    with replacing(run_folder / RESULT_FILE) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-
-
 def format_table(result: Result, decimals: int) -> str:
     """Return the test metrics as text, a line per candidate set."""
     metrics = list(next(iter(result["test"].values())))
@@ -62,14 +52,10 @@ def format_table(result: Result, decimals: int) -> str:
         f"{result['num_items']:,} items, {result['num_parameters']:,} parameters",
         f"test, epoch {result['best_epoch'] + 1} of {result['epochs_run']} chosen on validation, "
         f"{result['train_seconds']:.0f} s of training, {result['eval_seconds']:.1f} s of evaluation",
-        *(
-            [f"refit.pth, trained on all rows for {result['refit_epochs']} epochs, is for use and is not tested"]
-            if "refit_epochs" in result
-            else []
-        ),
-        "",
-        "candidates".ljust(width) + "".join(name.rjust(len(name) + 3).rjust(12) for name in metrics),
     ]
+    if epochs := result.get("refit_epochs"):
+        lines.append(f"refit.pth, trained on all rows for {epochs} epochs, is for use and is not tested")
+    lines += ["", "candidates".ljust(width) + "".join(name.rjust(len(name) + 3).rjust(12) for name in metrics)]
     for name, values in result["test"].items():
         cells = (f"{values[metric]:.{decimals}f}".rjust(max(12, len(metric) + 3)) for metric in metrics)
         lines.append(name.ljust(width) + "".join(cells))

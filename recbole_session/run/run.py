@@ -16,16 +16,8 @@ from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.data.loaders import evaluation_transform
 from recbole_session.errors import InputError
+from recbole_session.run import folder as folders
 from recbole_session.run.checkpoint import dataset_checksum, load_weights, misfit, read_checkpoint
-from recbole_session.run.folder import (
-    BEST_FILE,
-    CONTEXT_FILE,
-    CONTEXTS,
-    REFIT_FILE,
-    RESULT_FILE,
-    ranks_file,
-    read_config,
-)
 from recbole_session.run.ranks import check_metrics, read_ranks
 from recbole_session.run.result import Result
 from recbole_session.run.schema import NUMBER, Fields, check_fields, check_metrics_by_set, read_json
@@ -70,16 +62,14 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The content of ``config.yaml``: every key with the value that the run used."""
-        return read_config(self.folder)
+        return folders.read_config(self.folder)
 
     @cached_property
     def result(self) -> Result:
         """The content of ``result.json``, see `result.build_result`; it is missing until a run is finished."""
-        path = self.folder / RESULT_FILE
+        path = self.folder / folders.RESULT_FILE
         if not path.exists():
-            raise InputError(
-                f"{self.folder} holds no finished run: there is no {RESULT_FILE}; name the folder of a finished run"
-            )
+            raise InputError(f"{self.folder} holds no finished run: there is no {path.name}; name the folder of one")
         result: Result = read_json(path, _RESULT)
         check_metrics_by_set(path, result, "test")
         check_fields(path, result["environment"], {"device": str, "threads": int}, "environment.")
@@ -88,16 +78,16 @@ class Run:
     @cached_property
     def contexts(self) -> Result:
         """The content of ``context.json``, see `audit.audit_run`; checked against the ranks beside it."""
-        path, told = self.folder / CONTEXT_FILE, CONTEXTS[0]
-        content: Result = read_json(path, {**dict.fromkeys(CONTEXTS, dict), **dict.fromkeys(_FACTS, NUMBER)})
-        check_metrics_by_set(path, content, *CONTEXTS)
-        check_metrics(self.folder / ranks_file(told), self.ranks(told), content[told], CONTEXT_FILE)
+        path, told = self.folder / folders.CONTEXT_FILE, folders.CONTEXTS[0]
+        content: Result = read_json(path, {**dict.fromkeys(folders.CONTEXTS, dict), **dict.fromkeys(_FACTS, NUMBER)})
+        check_metrics_by_set(path, content, *folders.CONTEXTS)
+        check_metrics(self.folder / folders.ranks_file(told), self.ranks(told), content[told], folders.CONTEXT_FILE)
         return content
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run has a result."""
-        return all((self.folder / name).is_file() for name in (RESULT_FILE, ranks_file("told")))
+        """Whether the run has a result and its ranks."""
+        return all((self.folder / name).is_file() for name in (folders.RESULT_FILE, folders.ranks_file("told")))
 
     @property
     def seed(self) -> int:
@@ -110,28 +100,21 @@ class Run:
         return read_vocabulary(self.folder)
 
     def ranks(self, context: str = "told") -> pd.DataFrame:
-        """Ranks of the test split, a row per target, see `ranks.read_ranks`.
+        """Ranks of the test split, a row per target, see `ranks.read_ranks`, in one of `CONTEXTS`.
 
-        ``context`` is what the model knew about the next interaction: ``told`` (``ranks.csv``) or, after the context
-        audit, ``inferred`` or ``withheld`` (``ranks-<context>.csv``). The ranks must give the metrics that are written
-        beside them, in ``result.json`` or ``context.json``.
+        They must give the metrics that are written beside them, in ``result.json`` or ``context.json``.
         """
-        path, is_told = self.folder / ranks_file(context), context == CONTEXTS[0]
+        path, is_told = self.folder / folders.ranks_file(context), context == folders.CONTEXTS[0]
         frame = read_ranks(path)
         metrics = self.result["test"] if is_told else self.contexts[context]
-        check_metrics(path, frame, metrics, RESULT_FILE if is_told else CONTEXT_FILE)
+        check_metrics(path, frame, metrics, folders.RESULT_FILE if is_told else folders.CONTEXT_FILE)
         return frame
 
     def dataset(self, data_path: str | Path | None = None, may_differ: bool = False) -> SessionDataset:
-        """Load and split the dataset of the run.
+        """Load and split the dataset of the run; data that is missing, damaged or different is an `InputError`.
 
         ``data_path`` is the folder of the dataset's folder, by default the run's own. Unless the data ``may_differ``,
         its checksum must be that of ``result.json``.
-
-        Raises
-        ------
-        InputError
-            If the data is missing, damaged or different.
         """
         dataset = SessionDataset(run_config(self.config, self.model_class, data_path=data_path))
         dataset.build()
@@ -150,21 +133,15 @@ class Run:
     def model(self, device: str | torch.device = "cpu", refit: bool = False) -> tuple[nn.Module, SessionConfig]:
         """Build the model with the weights of its best epoch, ready to answer, and its configuration; no data is read.
 
-        With ``refit``, the model that the run trained on all rows is preferred, if it did (``refit: True``).
-
-        Raises
-        ------
-        InputError
-            If the folder holds no run, or its files do not fit together.
+        With ``refit``, the model that the run trained on all rows is preferred, if it did (``refit: True``). A folder
+        without a run, or with files that do not fit together, is an `InputError`.
         """
         vocabulary = self.vocabulary
         _check_device(device)
-        refit_path = self.folder / REFIT_FILE
-        path = refit_path if refit and refit_path.is_file() else self.folder / BEST_FILE
+        refit_path = self.folder / folders.REFIT_FILE
+        path = refit_path if refit and refit_path.is_file() else self.folder / folders.BEST_FILE
         if not path.is_file():
-            raise InputError(
-                f"there is no {path}; name the run folder of a trained model, e.g. saved/ml-100k/SASRec-..."
-            )
+            raise InputError(f"there is no {path}; name the run folder of a trained model, e.g. saved/ml-1m/SASRec-...")
         state = read_checkpoint(path)
         config = run_config(state["config"], self.model_class, device)
         evaluation_transform(config)  # for the keys that it adds
@@ -195,11 +172,10 @@ class Run:
 
 def _catalogue(config: Any, vocabulary: Vocabulary) -> SimpleNamespace:
     """What RecBole's sequential models ask a dataset for when they are built: numbers of users and items."""
-    numbers = {config["USER_ID_FIELD"]: vocabulary.n_users, config["ITEM_ID_FIELD"]: vocabulary.n_items}
+    n_users, n_items = vocabulary.n_users, vocabulary.n_items
+    numbers = {config["USER_ID_FIELD"]: n_users, config["ITEM_ID_FIELD"]: n_items}
     lengths = {config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]: config["MAX_ITEM_LIST_LENGTH"]}
-    return SimpleNamespace(
-        user_num=vocabulary.n_users, item_num=vocabulary.n_items, num=numbers.__getitem__, field2seqlen=lengths
-    )
+    return SimpleNamespace(user_num=n_users, item_num=n_items, num=numbers.__getitem__, field2seqlen=lengths)
 
 
 def _check_device(device: str | torch.device) -> None:
@@ -216,10 +192,7 @@ def run_config(
     device: str | torch.device = "cpu",
     data_path: str | Path | None = None,
 ) -> SessionConfig:
-    """Return the configuration of a run, from the ``values`` of ``config.yaml`` or of a checkpoint, on ``device``.
-
-    ``model_class`` is as in `Run`; ``data_path`` is the folder of the dataset's folder, by default the run's.
-    """
+    """Return the configuration of a run, from ``values`` of its config.yaml or checkpoint; the rest as in `Run`."""
     if model_class is None and str(values.get("model")) not in available_models():
         raise InputError(
             f"model {values.get('model')!r} is neither this project's nor RecBole's; give its class, as in "

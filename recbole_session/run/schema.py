@@ -49,10 +49,7 @@ def check_metrics_by_set(path: Path, content: Mapping[str, Any], *names: str) ->
 def read_json(path: Path, fields: Fields, is_list: bool = False) -> Any:
     """Read a JSON file of an object, or of a list of objects, and check them with `check_fields`.
 
-    Raises
-    ------
-    InputError
-        If the file is missing, is not JSON or fails the check.
+    A file that is missing, is not JSON or fails the check is an `InputError`.
     """
     try:
         text = path.read_text(encoding="utf-8")

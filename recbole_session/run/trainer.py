@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,12 +35,8 @@ class _TimeIsUp(Exception):
 class SessionTrainer(Trainer):
     """RecBole's training loop over any of its sequential models and ours; a new trainer is about to start.
 
-    Parameters
-    ----------
-    run_folder : Path
-        Takes the checkpoints ``best.pth`` and ``last.pth`` and the TensorBoard events.
-    refit_epochs : int, optional
-        Train that many epochs whatever ``epochs`` and ``train_time_limit`` say, and log to no service: see `refit`.
+    ``run_folder`` takes the checkpoints ``best.pth`` and ``last.pth`` and the TensorBoard events. With ``refit_epochs``
+    it trains that many, whatever ``epochs`` and ``train_time_limit`` say, and logs to no service.
     """
 
     best_valid_score: float
@@ -85,16 +82,17 @@ class SessionTrainer(Trainer):
         groups = [{**group, "fused": True} for group in optimizer.param_groups]
         return type(optimizer)(groups, fused=True)
 
-    def fit(self, train_data: Any, valid_data: Any = None, *args: Any, **kwargs: Any) -> tuple[float, Any]:
+    def fit(self, train_data: Any, valid_data: Any = None, **kwargs: Any) -> tuple[float, Any]:
         """Train as RecBole does, and stop before an epoch when ``train_time_limit`` has passed.
 
         However training ends, ``last.pth`` then holds the last epoch that was finished.
         """
+        kwargs.setdefault("show_progress", self.config["show_progress"] and sys.stderr.isatty())
         if not self.finished:
             try:
                 with naming_what_to_lower(self.config, ("train_batch_size", "MAX_ITEM_LIST_LENGTH"), "start a new run"):
                     try:
-                        super().fit(train_data, valid_data, *args, **kwargs)
+                        super().fit(train_data, valid_data, **kwargs)
                     except _TimeIsUp:
                         self._end_early(valid_data)
             except (Exception, Interrupted):  # a second signal is neither, and stops at once

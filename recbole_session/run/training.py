@@ -1,5 +1,6 @@
 """`run_session`: one run from keys to results."""
 
+import json
 import logging
 import shutil
 import sys
@@ -16,25 +17,13 @@ from recbole_session.compat import readable_line
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.loaders import train_loader
 from recbole_session.distributed import on_first_process, process_count, process_rank, processes_of
+from recbole_session.files import write_text
 from recbole_session.interrupts import Interrupted, signals_noted
+from recbole_session.run import folder as folders
 from recbole_session.run.build import Parts, build, fresh_model
-from recbole_session.run.folder import (
-    BEST_FILE,
-    CONFIG_FILE,
-    LOG_FILE,
-    REFIT_FILE,
-    RESULT_FILE,
-    check_same_configuration,
-    claimed,
-    open_run_folder,
-    ranks_file,
-    read_config,
-    resume_command,
-    unfinished_run,
-)
 from recbole_session.run.loggers import check_loggers, metric_names
-from recbole_session.run.ranks import write_ranks
-from recbole_session.run.result import Result, build_result, format_table, write_result
+from recbole_session.run.ranks import ranks_csv
+from recbole_session.run.result import Result, build_result, format_table
 from recbole_session.run.trainer import SessionTrainer
 from recbole_session.run.vocabulary import write_vocabulary
 
@@ -69,17 +58,17 @@ def run_session(
     Interrupted
         At SIGINT or SIGTERM, after the last finished epoch was saved.
     """
-    files = list(config_file_list or ())
-    old = None if isinstance(resume, bool) else unfinished_run(Path(resume))
-    config = SessionConfig(model, dataset, [old / CONFIG_FILE, *files] if old else files, config_dict, command_line)
+    old = None if isinstance(resume, bool) else folders.unfinished_run(Path(resume))
+    files = [*([old / folders.CONFIG_FILE] if old else []), *(config_file_list or [])]
+    config = SessionConfig(model, dataset, files, config_dict, command_line)
     if old:
-        check_same_configuration(config.resolved, read_config(old), old / CONFIG_FILE)
+        folders.check_same_configuration(config.resolved, folders.read_config(old), old / folders.CONFIG_FILE)
     check_loggers(config)
     with processes_of(config), ExitStack() as stack:
         parts = build(config)
-        run_folder = on_first_process(lambda: open_run_folder(config, resume))
-        on_first_process(lambda: stack.enter_context(claimed(run_folder)))  # the others wait for that
-        stack.enter_context(logging_to(run_folder / LOG_FILE, config["state"]))
+        run_folder = on_first_process(lambda: folders.open_run_folder(config, resume))
+        on_first_process(lambda: stack.enter_context(folders.claimed(run_folder)))  # the others wait for that
+        stack.enter_context(logging_to(run_folder / folders.LOG_FILE, config["state"]))
         result = _run_in_folder(parts, run_folder)
     return {**result, "run_folder": str(run_folder)}
 
@@ -92,26 +81,25 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
         logger.warning(f"{key} is given, but {config['model']} does not read it")
     trainer = _trainer(parts, folder)
     on_first_process(lambda: write_vocabulary(folder, parts.dataset))
-    show_progress = config["show_progress"] and sys.stderr.isatty()
     try:
         with signals_noted(), trainer.run_log:
-            trainer.fit(parts.train, parts.valid, show_progress=show_progress)
+            trainer.fit(parts.train, parts.valid)
             start = time.perf_counter()
             test = trainer.evaluate(parts.test)
             result = build_result(parts, trainer, test, time.perf_counter() - start)
             if config["refit"]:
                 result["refit_epochs"] = trainer.best_epoch + 1
-                _refit(parts, folder, trainer.best_epoch + 1, show_progress)
+                _refit(parts, folder, trainer.best_epoch + 1)
             if process_rank() == 0:
-                write_ranks(folder / ranks_file("told"), parts.dataset, test)
-                write_result(folder, result)
+                write_text(folder / folders.ranks_file("told"), ranks_csv(parts.dataset, test))
+                write_text(folder / folders.RESULT_FILE, json.dumps(result, indent=2) + "\n")
             splits = {"test": test, **({"best_valid": trainer.evaluate(parts.valid)} if parts.valid else {})}
             for split, ranks in splits.items():  # of the best epoch
                 trainer.run_log.log(metric_names(split, ranks.metrics), trainer.best_epoch + 1)
     except Interrupted as signal:
-        command = resume_command(folder, process_count())
+        command = folders.resume_command(folder, process_count())
         message = f"{trainer.saved_epochs} finished epochs are saved; resume with: {command}"
-        if (folder / RESULT_FILE).exists():
+        if (folder / folders.RESULT_FILE).exists():
             message = f"the run in {folder} is finished"
         raise Interrupted(f"{signal}: {message}", signal.number) from None
     logger.info(f"results:\n\n{format_table(result, config['metric_decimal_place'])}\n")
@@ -128,21 +116,21 @@ def _trainer(parts: Parts, folder: Path, refit_epochs: int | None = None) -> Ses
     return trainer
 
 
-def _refit(parts: Parts, folder: Path, n_epochs: int, show_progress: bool) -> None:
+def _refit(parts: Parts, folder: Path, n_epochs: int) -> None:
     """Train a fresh model on all rows, test included, and write it to ``refit.pth``, unless that is there already.
 
     ``n_epochs`` was chosen on validation, as nothing is left to choose it with. The sub-folder ``refit`` holds the
     checkpoints until the training ends; a killed one resumes from them.
     """
-    scratch, path = folder / "refit", folder / REFIT_FILE
+    scratch, path = folder / "refit", folder / folders.REFIT_FILE
     if on_first_process(path.exists):
         return
     on_first_process(lambda: scratch.mkdir(exist_ok=True))
     logging.getLogger().info(f"refit: a fresh model is trained on all rows, test included, for {n_epochs} epochs")
     train = train_loader(parts.config, parts.dataset.with_all_rows())
     whole = replace(parts, train=train, model=fresh_model(parts.config, train))
-    _trainer(whole, scratch, n_epochs).fit(train, show_progress=show_progress)
-    on_first_process(lambda: (scratch / BEST_FILE).replace(path))
+    _trainer(whole, scratch, n_epochs).fit(train)
+    on_first_process(lambda: (scratch / folders.BEST_FILE).replace(path))
     on_first_process(lambda: shutil.rmtree(scratch))
 
 
@@ -166,19 +154,16 @@ def logging_to(path: Path, state: str) -> Iterator[None]:
 
     Of several processes only the first writes; the others send their errors to the terminal.
     """
-    root = logging.getLogger()
+    root, is_first = logging.getLogger(), process_rank() == 0
     level = root.level
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    handlers[0].setFormatter(logging.Formatter("%(message)s"))
-    if process_rank() == 0:
-        handlers.append(_LogFile(path, encoding="utf-8"))
-        handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    else:
-        state = "ERROR"
-    for handler in handlers:
+    handlers: dict[logging.Handler, str] = {logging.StreamHandler(): "%(message)s"}
+    if is_first:
+        handlers[_LogFile(path, encoding="utf-8")] = "%(asctime)s %(levelname)s %(message)s"
+    for handler, form in handlers.items():
+        handler.setFormatter(logging.Formatter(form))
         handler.addFilter(RemoveColorFilter())
         root.addHandler(handler)
-    root.setLevel(str(state or "INFO").upper())
+    root.setLevel(str(state or "INFO").upper() if is_first else "ERROR")
     root.addFilter(readable_line)
     try:
         yield

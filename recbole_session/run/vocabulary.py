@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from recbole_session.files import replacing
+from recbole_session.files import write_text
 from recbole_session.run.folder import VOCABULARY_FILE
 from recbole_session.run.schema import check_fields, damaged, read_json
 
@@ -57,8 +57,7 @@ def write_vocabulary(run_folder: Path, dataset: Any) -> None:
         "users": [str(user) for user in dataset.field2id_token[dataset.uid_field][1:]],
         **({"titles": [titles.get(item, "") for item in items]} if titles else {}),
     }
-    with replacing(run_folder / VOCABULARY_FILE) as temporary:
-        temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(run_folder / VOCABULARY_FILE, json.dumps(content, ensure_ascii=False) + "\n")
 
 
 def read_vocabulary(run_folder: Path) -> Vocabulary:

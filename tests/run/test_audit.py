@@ -173,7 +173,7 @@ def test_every_context_gives_the_ranks_of_recommend(
 
 @pytest.mark.parametrize("own_sessions", [False, True])
 def test_time_and_session_of_the_target_do_not_reach_the_input(
-    own_sessions: bool, tmp_path: Path, write_dataset: WriteDataset
+    own_sessions: bool, tmp_path: Path, write_dataset: WriteDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Move the latest row of every user away, in time and to another session: nothing but `told` may notice."""
     users = by_user(ROWS)
@@ -188,9 +188,10 @@ def test_time_and_session_of_the_target_do_not_reach_the_input(
 
     write(delay=1, session="same")
     folder = train(tmp_path)
-    before = rank_in_contexts(Run(folder))[1]
+    before = rank_in_contexts(Run(folder), None)[1]
+    monkeypatch.setattr(Run, "check_dataset", lambda *_: None)
     write(delay=77 * DAY, session="new")
-    after = rank_in_contexts(Run(folder), may_differ=True)[1]
+    after = rank_in_contexts(Run(folder), None)[1]
     for context in ("inferred", "withheld"):
         assert before[context].metrics == after[context].metrics
         for name, ranks in before[context].ranks.items():

@@ -13,8 +13,8 @@ import torch
 
 from recbole_session.cli import main
 from recbole_session.errors import InputError
+from recbole_session.files import write_text
 from recbole_session.interrupts import Interrupted
-from recbole_session.run.result import write_result
 from recbole_session.run.run import Run
 from recbole_session.run.trainer import SessionTrainer
 from recbole_session.run.training import run_session
@@ -182,11 +182,11 @@ def test_a_signal_saves_and_prints_the_command_to_resume(
 
 
 def test_a_signal_after_the_evaluation_leaves_a_finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(folder: Path, result: dict[str, object]) -> None:
+    def write(path: Path, text: str) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        write_result(folder, result)
+        write_text(path, text)
 
-    monkeypatch.setattr("recbole_session.run.training.write_result", write)
+    monkeypatch.setattr("recbole_session.run.training.write_text", write)
     with pytest.raises(Interrupted, match=r"the run in .* is finished"):
         run_session("SASRec", "toy", config_dict=keys_of(tmp_path, "SASRec"))
     assert Run(only_run(tmp_path)).is_finished
