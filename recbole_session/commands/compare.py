@@ -2,14 +2,9 @@
 
 import argparse
 import shlex
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from recbole_session.errors import InputError, printable
-
-if TYPE_CHECKING:
-    from recbole_session.compare.plan import Plan
 
 HELP = "compare models over several seeds: the paper's Table 2 and Figure 2, or a plan of your own"
 EXAMPLES = [
@@ -40,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Compare, write the report, and say where it lies."""
     from recbole_session.compare import comparing
+    from recbole_session.compare.plan import choose_plan
     from recbole_session.compare.resolving import check_names
-    from recbole_session.config.values import parse_command_line, read_yaml_file
+    from recbole_session.config.values import parse_command_line
     from recbole_session.report.report import write_report
 
     if arguments.workers < 1:
@@ -52,29 +48,11 @@ def run(arguments: argparse.Namespace) -> None:
         if key in keys:
             raise InputError(f"--{key} cannot be given to a comparison: {advice}")
     check_names(keys, _OPTIONS, arguments.dataset)
-    prepared = comparing.prepare(_plan(arguments), arguments.dataset, config_files, keys)
+    plan = choose_plan(arguments.preset, arguments.plan, arguments.seeds, arguments.baseline, arguments.name)
+    prepared = comparing.prepare(plan, arguments.dataset, config_files, keys)
     command = shlex.join(["recbole-session", *arguments.argv])
     comparison = comparing.compare(prepared, arguments.workers, not arguments.no_context, command)
-    written = write_report(comparison, prepared.folder, read_yaml_file(prepared.folder / "comparison.yaml"))
+    written = write_report(comparison, prepared.folder)
     for (name, seed), reason in comparison.failures.items():
         print(printable(f"FAILED: {name}, seed {seed}: {reason} (log: {prepared.folder / 'failures.log'})"))
     print(f"{prepared.folder}: {', '.join(sorted(path.name for path in written))}")
-
-
-def _plan(arguments: argparse.Namespace) -> "Plan":
-    """Read the preset or the file, with the seeds, baseline and name of the command line."""
-    from recbole_session.compare.plan import check_baseline, parse_seeds, presets, read_plan, read_preset
-    from recbole_session.config.values import parse_yaml
-
-    if (arguments.preset is None) == (arguments.plan is None):
-        raise InputError(f"give either --preset (one of {', '.join(presets())}) or --plan=FILE")
-    plan = read_plan(arguments.plan) if arguments.plan else read_preset(arguments.preset)
-    if arguments.seeds is not None:
-        plan = replace(plan, seeds=parse_seeds(parse_yaml(arguments.seeds, "--seeds")))
-    if arguments.baseline is not None:
-        plan = replace(plan, baseline=check_baseline(arguments.baseline, [row.name for row in plan.rows]))
-    if arguments.name is not None:
-        if Path(arguments.name).name != arguments.name or arguments.name in ("", ".."):
-            raise InputError(f"name is {arguments.name!r}; allowed: a name for a folder")
-        plan = replace(plan, name=arguments.name)
-    return plan

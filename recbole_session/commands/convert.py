@@ -35,17 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lines.add_argument("--strict", action="store_true", help="stop at the first malformed line")
     lines.add_argument("--skip_bad", action="store_true", help="leave malformed lines out, however many they are")
     steps = parser.add_argument_group("preprocessing (default: the paper's values)")
-    steps.add_argument(
-        "--all_users",
-        action=argparse.BooleanOptionalAction,
-        help="keep everybody: no user is dropped for having few rows or sessions (default for ml-100k)",
-    )
+    everybody = "keep everybody: no user is dropped for having few rows or sessions (default for ml-100k)"
+    steps.add_argument("--all_users", action=argparse.BooleanOptionalAction, help=everybody)
     for field in fields(Thresholds):
         kind = float if field.name == "min_rating" else int
         steps.add_argument(f"--{field.name}", type=kind, help=field.metadata["help"])
     generic = parser.add_argument_group("generic files")
     for name in ("user", "item", "time", "rating", "session", "title"):
-        generic.add_argument(f"--{name}_col", metavar="COLUMN", help=f"name of the {name} column")
+        generic.add_argument(f"--{name}_col", dest=name, metavar="COLUMN", help=f"name of the {name} column")
     generic.add_argument("--time_unit", choices=TIME_UNITS, help="Unix seconds (default) or ms, or ISO dates")
     generic.add_argument("--where", metavar="CONDITION", help="rows to read, in SQL: \"event = 'view'\"")
     generic.add_argument("--encoding", choices=ENCODINGS, help="of a text file (default: utf-8)")
@@ -75,9 +72,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _columns(arguments: argparse.Namespace) -> Columns | None:
-    roles = ("user_col", "item_col", "time_col", "rating_col", "session_col", "title_col")
-    names = (*roles, "time_unit", "format", "delimiter", "where", "encoding")
-    given = {name.removesuffix("_col"): getattr(arguments, name) for name in names if getattr(arguments, name)}
+    names = {field.name for field in fields(Columns)} & vars(arguments).keys()
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
     if arguments.name != "generic":
         if given:
             raise InputError(f"--user_col and the like are for convert generic, not for {arguments.name}.")

@@ -15,11 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     add_run_arguments(parser)
     parser.add_argument("--user", required=True, help="raw id of a user of the run's dataset")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="the picture, .png; the table goes beside it as .md (default: RUN_FOLDER/explain-USER.png)",
-    )
+    output = "the picture, .png; the table goes beside it as .md (default: RUN_FOLDER/explain-USER.png)"
+    parser.add_argument("--output", type=Path, help=output)
     add_moment_arguments(parser)
     parser.add_argument("--k", type=int, default=10, help="length of the lists (default: 10)")
 

@@ -9,9 +9,7 @@ EXAMPLES = ["export --run RUN_FOLDER --output model.onnx"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument(
-        "--run", dest="run_folder", type=Path, required=True, metavar="RUN_FOLDER", help="folder of a trained model"
-    )
+    parser.add_argument("--run", dest="run_folder", type=Path, required=True, help="folder of a trained model")
     parser.add_argument("--format", choices=["onnx"], default="onnx", help="onnx (default)")
     parser.add_argument("--output", type=Path, help="where the graph goes (default: RUN_FOLDER/model.onnx)")
 

@@ -2,7 +2,7 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,23 +25,15 @@ EXAMPLES = [
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare which model answers, and where its dataset lies."""
-    parser.add_argument(
-        "--run", dest="run_folder", type=Path, required=True, metavar="RUN_FOLDER", help="folder of a trained model"
-    )
+    parser.add_argument("--run", dest="run_folder", type=Path, required=True, help="folder of a trained model")
     parser.add_argument("--data_path", type=Path, help="folder of the dataset's folder (default: the run's)")
 
 
 def add_moment_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare at which point of time to answer."""
-    parser.add_argument(
-        "--at",
-        choices=["end", "test"],
-        default="end",
-        help="of the dataset: after all that a user did (default), or at the run's test position",
-    )
-    parser.add_argument(
-        "--now", help="moment of the answer, seconds (UTC) or ISO 8601 (default: of a history's last event)"
-    )
+    at = "of the dataset: after all that a user did (default), or at the run's test position"
+    parser.add_argument("--at", choices=["end", "test"], default="end", help=at)
+    parser.add_argument("--now", help="moment of the answer, seconds (UTC) or ISO 8601 (default: of the last event)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,12 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--histories", type=Path, help=".csv or .jsonl of histories (default: the run's dataset)")
     parser.add_argument("--output", type=Path, required=True, help=".csv, .jsonl or .parquet")
     add_moment_arguments(parser)
-    parser.add_argument(
-        "--new_session",
-        choices=["auto", "yes", "no"],
-        default="auto",
-        help="whether the next item opens a session (default: by the silence before --now)",
-    )
+    session = "whether the next item opens a session (default: by the silence before --now)"
+    parser.add_argument("--new_session", choices=["auto", "yes", "no"], default="auto", help=session)
     parser.add_argument("--k", type=int, default=10, help="items per user (default: 10)")
     parser.add_argument("--include_seen", action="store_true", help="items of the history may come again")
     parser.add_argument("--among", type=Path, help="text file of raw item ids, one a line: recommend only these")
@@ -83,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
             answer_writer(temporary, kind, titled=bool(recommender.vocabulary.titles)) as write,
             tqdm(total=total, unit=" histories", disable=None) as progress,
         ):
-            for batch in in_batches(requests, arguments.batch_size):
+            while batch := list(islice(requests, arguments.batch_size)):
                 answers = recommender.answer(batch, arguments.k, not arguments.include_seen, among)
                 write([(str(request.user), answer) for request, answer in zip(batch, answers, strict=True)])
                 facts.update(histories=len(answers), skipped=sum(answer.skipped for answer in answers))
@@ -120,16 +108,7 @@ def read_among(path: Path) -> list[str]:
     try:
         items = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"among {path} cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}"
-        ) from error
+        raise InputError(f"among {path} cannot be read: {getattr(error, 'strerror', 'not UTF-8 text')}") from error
     if not items:
         raise InputError(f"among {path} names no item; write raw item ids, one a line")
     return items
-
-
-def in_batches(requests: "Iterable[Request]", size: int) -> "Iterator[list[Request]]":
-    """Cut a stream into lists of ``size``."""
-    stream = iter(requests)
-    while batch := list(islice(stream, size)):
-        yield batch

@@ -16,9 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="name of a dataset in DATA_PATH")
     parser.add_argument("--data_path", type=Path, default=Path("atomic_data"), help="where datasets are")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw sessions and gaps into this file")
-    parser.add_argument(
-        "--session_gap", type=int, default=DAY, help="seconds; used only where the data has no session_id"
-    )
+    parser.add_argument("--session_gap", type=int, default=DAY, help="seconds; for data without a session_id")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from recbole_session.compare.resolving import ResolvedRow, overridden, quiet_con
 from recbole_session.compare.runs import Comparison, existing_run, find_runs, identity, read_comparison
 from recbole_session.config.values import dump_yaml
 from recbole_session.errors import InputError
-from recbole_session.files import replacing
+from recbole_session.files import write_text
 from recbole_session.interrupts import Interrupted, signals_raise
 from recbole_session.live import live_table
 from recbole_session.run.audit import is_audited
@@ -30,61 +30,48 @@ class Preparation:
     plan: Plan  # with the rows, seeds and baseline of the command line
     shared: Mapping[str, Any]  # keys of all rows
     rows: list[ResolvedRow]
-    dataset: str
-
-    @property
-    def runs_folder(self) -> Path:
-        """``<checkpoint_dir>/<dataset>``."""
-        return Path(self.rows[0].resolved["checkpoint_dir"]) / self.dataset
 
     @property
     def folder(self) -> Path:
-        """Folder of the plan, the list of runs, and the report."""
-        return self.runs_folder / f"comparison-{self.plan.name}"
+        """Folder of the plan, the list of runs, and the report, beside those of the runs."""
+        config = self.rows[0].config
+        return Path(config["checkpoint_dir"], config["dataset"], f"comparison-{self.plan.name}")
 
 
 def prepare(plan: Plan, dataset: str, config_files: Sequence[str], command_line: Mapping[str, Any]) -> Preparation:
-    """Resolve and check everything a comparison consists of.
+    """Resolve and check everything a comparison consists of; any mistake is an `InputError`.
 
-    Raises
-    ------
-    InputError
-        For any mistake, among them two rows that would be the same run.
+    Two rows that would be the same run are one of them.
     """
     shared = shared_keys(plan, config_files, command_line)
-    rows = resolve(plan, dataset, shared, command_line)
+    rows = resolve(plan, {**shared, "dataset": dataset}, command_line)
     names: dict[str, str] = {}
     for row in rows:
-        other = names.setdefault(identity(row.resolved, row.reads), row.name)
+        other = names.setdefault(identity(row.config.resolved, row.config), row.name)
         if other != row.name:
             given = [key for key in command_line if any(key in each.keys for each in plan.rows)]
             hint = f"leave --{' and --'.join(given)} out" if given else "give each a key that differs"
             raise InputError(f"rows {other!r} and {row.name!r} are the same run; {hint}")
     plan = replace(plan, rows=tuple(overridden(row, command_line) for row in plan.rows))
-    return Preparation(plan, shared, rows, dataset)
+    return Preparation(plan, shared, rows)
 
 
 def compare(prepared: Preparation, n_workers: int = 1, audit: bool = True, command: str = "") -> Comparison:
     """Make the runs that are missing, and read all of them back; standard output shows the progress.
 
     ``n_workers`` runs are made at once. With ``audit``, each is evaluated without its context too. ``command`` is what
-    to type to resume after an interruption.
-
-    Raises
-    ------
-    InputError
-        If memory does not allow for ``n_workers``, the dataset changes meanwhile, or not one run succeeds.
-    Interrupted
-        At SIGINT or SIGTERM, after the runs in progress have saved.
+    to type to resume after an interruption. If memory does not allow for ``n_workers``, the dataset changes meanwhile,
+    or not one run succeeds, it raises `InputError`; at SIGINT or SIGTERM, after the runs in progress have saved,
+    `Interrupted`.
     """
-    found = find_runs(prepared.runs_folder, prepared.rows)
+    found = find_runs(prepared.folder.parent, prepared.rows)
     cells = [(row, seed) for seed in prepared.plan.seeds for row in prepared.rows]
     runs = [PlannedRun(row, seed, existing_run(row, seed, found)) for row, seed in cells]
     todo = [run for run in runs if not run.is_finished or (audit and not is_audited(run.folder or Path()))]
     print(f"{len(prepared.rows)} rows, {len(prepared.plan.seeds)} seeds: {_summary(runs, todo)}", flush=True)
     if min(n_workers, len(todo)) > 1:
         print("measuring how much memory a run takes", flush=True)
-        check_memory(min(n_workers, len(todo)), [(row.dataset, row.keys) for row in prepared.rows])
+        check_memory(min(n_workers, len(todo)), [row.keys for row in prepared.rows])
     write_plan(prepared)
     try:
         with signals_raise(), live_table(COLUMNS, lambda: describe_runs(runs, todo, n_workers)) as tell:
@@ -125,8 +112,8 @@ def _make(
     def calls() -> Iterator[tuple[Any, ...]]:
         for run in todo:
             keys, run.started = {**run.row.keys, "seed": run.seed}, time.monotonic()
-            run.folder = run.folder or open_run_folder(quiet_config(prepared.dataset, keys))
-            yield prepared.dataset, keys, run.folder, audit
+            run.folder = run.folder or open_run_folder(quiet_config(keys))
+            yield keys, run.folder, audit
 
     # Threads follow from the number of workers asked for, not of runs left: the last bits of sums depend on them.
     threads, gpus = threads_per_worker(n_workers), visible_gpus(prepared.shared)
@@ -149,8 +136,9 @@ def _outcome(run: PlannedRun, failure: str | None) -> str:
         return f"FAILED, {run.failure}"
     checksum = run.result()["dataset_checksum"]
     if checksum != run.row.checksum:
+        dataset = run.row.config["dataset"]
         raise InputError(
-            f"dataset {run.row.dataset!r} changed during the comparison ({run} used checksum {checksum[:12]}, the "
+            f"dataset {dataset!r} changed during the comparison ({run} used checksum {checksum[:12]}, the "
             f"comparison began with {run.row.checksum[:12]}), and one table cannot hold both; start the same command "
             "again to make all runs with the present data"
         )
@@ -162,8 +150,7 @@ def write_plan(prepared: Preparation) -> None:
     """Write comparison.yaml, which ``--plan`` reads back to the same comparison."""
     try:
         prepared.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(prepared.folder / "comparison.yaml") as temporary:
-            temporary.write_text(dump_yaml(dump_plan(prepared.plan, prepared.shared)), encoding="utf-8")
+        write_text(prepared.folder / "comparison.yaml", dump_yaml(dump_plan(prepared.plan, prepared.shared)))
     except OSError as error:
         raise InputError(f"checkpoint_dir: cannot write to {prepared.folder}: {error.strerror}") from error
 
@@ -172,11 +159,7 @@ def write_runs(prepared: Preparation, runs: Sequence[PlannedRun]) -> None:
     """Write runs.json, see `read_comparison`."""
     entries = []
     for run in sorted(runs, key=lambda run: prepared.rows.index(run.row)):
-        entry: dict[str, Any] = {"row": run.row.name, "seed": run.seed, "dataset_checksum": run.row.checksum}
-        if run.failure is None:
-            entry["folder"] = os.path.relpath(run.folder, prepared.folder) if run.folder is not None else None
-        else:
-            entry["failure"] = run.failure
-        entries.append(entry)
-    with replacing(prepared.folder / "runs.json") as temporary:
-        temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+        folder = run.folder and os.path.relpath(run.folder, prepared.folder)
+        end = {"folder": folder} if run.failure is None else {"failure": run.failure}
+        entries.append({"row": run.row.name, "seed": run.seed, "dataset_checksum": run.row.checksum, **end})
+    write_text(prepared.folder / "runs.json", json.dumps(entries, indent=2) + "\n")

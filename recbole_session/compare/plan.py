@@ -1,14 +1,14 @@
 """Which runs a comparison is made of: presets and YAML files, read and checked before anything is trained."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from recbole_session.config.models import PROPERTIES
 from recbole_session.config.rules import RULES
-from recbole_session.config.values import deep_merge, plain, read_yaml_file
+from recbole_session.config.values import deep_merge, parse_yaml, plain, read_yaml_file
 from recbole_session.errors import InputError, nearest
 
 FIRST_SEED = 2020  # RecBole's default `seed`
@@ -60,6 +60,24 @@ def read_preset(name: str) -> Plan:
     return read_plan(known[name])
 
 
+def choose_plan(
+    preset: str | None, file: Path | None, seeds: str | None, baseline: str | None, name: str | None
+) -> Plan:
+    """Read the preset or the file, with the seeds, baseline and name of the command line."""
+    if (preset is None) == (file is None):
+        raise InputError(f"give either --preset (one of {', '.join(presets())}) or --plan=FILE")
+    plan = read_plan(file) if file else read_preset(preset or "")
+    if seeds is not None:
+        plan = replace(plan, seeds=parse_seeds(parse_yaml(seeds, "--seeds")))
+    if baseline is not None:
+        plan = replace(plan, baseline=check_baseline(baseline, [row.name for row in plan.rows]))
+    if name is not None:
+        if Path(name).name != name or name in ("", ".."):
+            raise InputError(f"name is {name!r}; allowed: a name for a folder")
+        plan = replace(plan, name=name)
+    return plan
+
+
 def read_plan(path: Path) -> Plan:
     """Read a plan from a YAML file.
 
@@ -74,10 +92,7 @@ def read_plan(path: Path) -> Plan:
         - {name: plain, session_features: []}
         - {session_features: [ST], hidden_size: 32}
 
-    Raises
-    ------
-    InputError
-        For every mistake, naming file and entry.
+    Every mistake is an `InputError` that names file and entry.
     """
     values = read_yaml_file(path)
     for key in values:
@@ -153,13 +168,7 @@ def check_baseline(name: Any, names: Sequence[str]) -> str:
 
 
 def parse_seeds(value: Any) -> tuple[int, ...]:
-    """Seeds from a number of seeds, which counts on from RecBole's default, or from a list of them.
-
-    Raises
-    ------
-    InputError
-        If it is neither.
-    """
+    """Seeds from a number of seeds, which counts on from RecBole's default, or from a list of them."""
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_000:
         return tuple(range(FIRST_SEED, FIRST_SEED + value))
     rule = RULES["seed"]

@@ -50,8 +50,8 @@ class PlannedRun:
 
     def score(self) -> str:
         """Test value of the metric that chose the epoch, in words."""
-        keys = self.row.resolved
-        candidates, metric = Path(keys["valid_candidates"]).stem, str(keys["valid_metric"]).lower()
+        config = self.row.config
+        candidates, metric = Path(config["valid_candidates"]).stem, str(config["valid_metric"]).lower()
         return f"{metric} ({candidates}) {self.result()['test'][candidates][metric]:.4f}"
 
     def progress(self) -> dict[str, Any]:
@@ -62,17 +62,17 @@ class PlannedRun:
             return {}
 
 
-def make_run(dataset: str, keys: Mapping[str, Any], folder: Path, audit: bool) -> None:
+def make_run(keys: Mapping[str, Any], folder: Path, audit: bool) -> None:
     """Finish the run in ``folder``, which has a config.yaml, if it is not finished; in a process of its own.
 
-    The keys name ``model`` and ``seed``. With ``audit``, the run is evaluated without the context too, see `run.audit`.
+    With ``audit``, the run is evaluated without the context too, see `run.audit`.
     """
     with claimed(folder, wait=True):  # another process may be running in it
         pass
     SessionTrainer.epoch_hook = _write_progress
     try:
         if not (folder / RESULT_FILE).is_file():
-            run_session(None, dataset, config_dict=keys, resume=folder)
+            run_session(config_dict=keys, resume=folder)
         if audit:
             audit_run(folder)  # does nothing where it is done already
     finally:

@@ -29,21 +29,11 @@ def run_calls(
 ) -> Generator[Ended, None, None]:
     """Call ``function(*call)`` for every call, each in a process of its own, and yield how they end, as they end.
 
-    Parameters
-    ----------
-    function : callable
-        Importable by name. Its result is what it writes: to files, or to standard output and error.
-    calls : iterable of tuple
-        Arguments, which can be pickled; the next is taken when its process is about to start.
-    n_workers : int
-        How many processes run at once.
-    threads : int, optional
-        CPU threads of each; torch's own choice by default.
-    gpus : list of str, optional
-        Values of CUDA_VISIBLE_DEVICES; worker ``i`` gets number ``i % len(gpus)``. By default it stays as it is.
+    ``function`` is importable by name, and its result is what it writes: to files, or to standard output and error. The
+    arguments can be pickled, and are taken when their process is about to start. ``n_workers`` processes run at once,
+    each with so many CPU ``threads`` (torch's own choice by default) and, for worker ``i``, ``gpus[i % len(gpus)]`` as
+    its CUDA_VISIBLE_DEVICES (which stays as it is by default).
 
-    Notes
-    -----
     When the block that iterates is left early, by an exception or a signal, the processes get SIGTERM and time to
     save. When this process is killed, they send themselves SIGTERM.
     """
@@ -64,7 +54,7 @@ def run_calls(
                         break
                     log = Path(folder) / f"{number}.log"
                     gpu = gpus[slot % len(gpus)] if gpus else None
-                    process = context.Process(target=_call, args=(log, threads, gpu, function, call))
+                    process = context.Process(target=_call, args=(log, threads, gpu, function, *call))
                     process.start()
                     running[process.sentinel] = (process, number, slot, log)
                 if not running:
@@ -98,9 +88,7 @@ def _stop(processes: Iterable[Any]) -> None:
         process.join()
 
 
-def _call(
-    log: Path, threads: int | None, gpu: str | None, function: Callable[..., None], call: tuple[Any, ...]
-) -> None:
+def _call(log: Path, threads: int | None, gpu: str | None, function: Callable[..., None], *call: Any) -> None:
     """Make one call, in the process that was started for it."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C in a terminal reaches the comparison alone, which then ends every run once
@@ -152,9 +140,6 @@ def visible_gpus(keys: Mapping[str, Any]) -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-# ---- memory
-
-
 def available_bytes() -> int:
     """Memory that new processes may take: what the system, and this process's control group, have left."""
     meminfo = Path("/proc/meminfo")
@@ -168,10 +153,10 @@ def available_bytes() -> int:
     return free
 
 
-def check_memory(n_workers: int, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+def check_memory(n_workers: int, runs: Sequence[Mapping[str, Any]]) -> None:
     """Refuse more workers than fit into memory, before anything is trained: an `InputError` says how many do.
 
-    One batch of each of ``runs``, datasets and keys, is trained and evaluated to measure what it takes.
+    One batch of each of ``runs``, given by their keys, is trained and evaluated to measure what it takes.
     """
     ((_, failure, output),) = run_calls(print_peak_bytes, [(runs,)])
     if failure is not None:
@@ -185,7 +170,7 @@ def check_memory(n_workers: int, runs: Sequence[tuple[str, Mapping[str, Any]]]) 
         )
 
 
-def print_peak_bytes(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+def print_peak_bytes(runs: Sequence[Mapping[str, Any]]) -> None:
     """Print the peak memory of this process after one training step and one evaluation batch of each run.
 
     Adam's two moments, the copy of the best weights, and the copy of all of it for the checkpoint are added as six
@@ -193,17 +178,17 @@ def print_peak_bytes(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """
     import resource
 
-    weights = max(_first_batch(dataset, keys) for dataset, keys in runs)
+    weights = max(map(_first_batch, runs))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     print(peak + 6 * weights)
 
 
-def _first_batch(dataset: str, keys: Mapping[str, Any]) -> int:
+def _first_batch(keys: Mapping[str, Any]) -> int:
     """Train on one batch, evaluate one, and return the bytes of the weights; the rest is free again then."""
     from recbole_session.config.session_config import SessionConfig
     from recbole_session.run.build import build
 
-    config = SessionConfig(None, dataset, config_dict=keys)
+    config = SessionConfig(config_dict=keys)
     parts = build(config)
     network, evaluator = parts.model, parts.evaluator
     losses = network.calculate_loss(next(iter(parts.train)).to(config["device"]))

@@ -9,7 +9,7 @@ from recbole.utils.argument_list import dataset_arguments
 from recbole_session.compare.plan import Plan, Row
 from recbole_session.config.models import available_models, keys_of_all_models
 from recbole_session.config.session_config import SessionConfig, known_keys
-from recbole_session.config.values import deep_merge, plain
+from recbole_session.config.values import deep_merge
 from recbole_session.errors import InputError, nearest
 from recbole_session.run.build import build
 
@@ -23,46 +23,42 @@ class ResolvedRow:
     """A row with all that a run needs."""
 
     name: str
-    model: str
-    dataset: str
-    keys: Mapping[str, Any]  # for `run_session`: shared and own keys, those that the model does not read left out
-    resolved: Mapping[str, Any]  # every key in force, see `SessionConfig.resolved`; the seed is any
-    reads: frozenset[str]  # keys that have a default for this model
+    config: SessionConfig  # of shared and own keys, those that the model does not read left out; the seed is any
     checksum: str  # of the dataset as this row reads it
 
+    @property
+    def keys(self) -> dict[str, Any]:
+        """What `run_session` is given, except for the seed."""
+        return self.config.external_config_dict
 
-def resolve(plan: Plan, dataset: str, shared: Mapping[str, Any], command_line: Mapping[str, Any]) -> list[ResolvedRow]:
+
+def resolve(plan: Plan, shared: Mapping[str, Any], command_line: Mapping[str, Any]) -> list[ResolvedRow]:
     """Resolve and check every row, and read the data.
 
-    ``shared`` are the keys of all rows, see `plan.shared_keys`; of the command line they hold what no row sets. The
-    keys of the command line win over the rows' own.
-
-    Raises
-    ------
-    InputError
-        For any mistake: in a key, between the keys of a row, or between rows; naming the row where it is one row's.
+    ``shared`` are the keys of all rows, see `plan.shared_keys`, and the dataset. The keys of the command line win over
+    the rows' own. Any mistake, in a key, between the keys of a row or between rows, is an `InputError`, which names the
+    row where it is one row's.
     """
-    configs = {row.name: _config(row, dataset, shared, command_line) for row in plan.rows}
+    configs = {row.name: _config(row, shared, command_line) for row in plan.rows}
     known = {"gpu_id"}.union(*(known_keys(config.internal_config_dict) for config in configs.values()))
     for key in command_line:
         if key not in known:
             raise InputError(f"--{key} is given, but no model of this comparison reads it; leave it out")
-    first = configs[plan.rows[0].name]
+    first = configs[plan.rows[0].name].resolved
     for row in plan.rows:
         for key in _EQUAL_KEYS:
-            if configs[row.name].resolved[key] != first.resolved[key]:
+            if (value := configs[row.name].resolved[key]) != first[key]:
                 raise InputError(
-                    f"{row.where}: {key} is {configs[row.name].resolved[key]!r}, and {first.resolved[key]!r} in run 1; "
-                    "runs of one table must have it in common"
+                    f"{row.where}: {key} is {value!r}, and {first[key]!r} in run 1; runs of one table must have it in "
+                    "common"
                 )
     checksums: dict[str, str] = {}  # by the keys that decide on the data
     rows = []
     for name, config in configs.items():
         data_keys = repr([(key, config.resolved.get(key)) for key in _DATA_KEYS])
-        checksum = checksums[data_keys] = checksums.get(data_keys) or read_data(config)
-        keys, resolved = plain(config.external_config_dict), plain(config.resolved)
-        reads = frozenset(config.internal_config_dict)
-        rows.append(ResolvedRow(name, config["model"], dataset, keys, resolved, reads, checksum))
+        # Reading it checks that it can be trained and evaluated on.
+        checksum = checksums[data_keys] = checksums.get(data_keys) or build(config, with_model=False).checksum
+        rows.append(ResolvedRow(name, config, checksum))
     return rows
 
 
@@ -72,36 +68,35 @@ def overridden(row: Row, command_line: Mapping[str, Any]) -> Row:
     return Row(row.name, deep_merge(row.keys, own), row.where)
 
 
-def _config(row: Row, dataset: str, shared: Mapping[str, Any], command_line: Mapping[str, Any]) -> SessionConfig:
+def _config(row: Row, shared: Mapping[str, Any], command_line: Mapping[str, Any]) -> SessionConfig:
     """Build the configuration of a row, twice where keys have to be left out that its model does not read."""
-    own = overridden(row, command_line).keys
-    keys = deep_merge(shared, own)
+    keys = deep_merge(shared, overridden(row, command_line).keys)
     try:
-        config = quiet_config(dataset, keys)
+        config = quiet_config(keys)
     except InputError as error:
         if keys["model"] in available_models():
-            _raise_if_shared(dataset, {**shared, "model": keys["model"]}, str(error))
+            _raise_if_shared({**shared, "model": keys["model"]}, str(error))
         raise InputError(f"{row.where}: {error}") from None
     for key in config.unused_keys:
         if key in row.keys:
             raise InputError(f"{row.where}: {key} is given, but {config['model']} does not read it; leave it out")
     if not config.unused_keys:
         return config
-    return quiet_config(dataset, {key: value for key, value in keys.items() if key not in config.unused_keys})
+    return quiet_config({key: value for key, value in keys.items() if key not in config.unused_keys})
 
 
-def _raise_if_shared(dataset: str, keys: Mapping[str, Any], message: str) -> None:
+def _raise_if_shared(keys: Mapping[str, Any], message: str) -> None:
     """Raise the same error without the row's own keys, if they are not what is wrong."""
     try:
-        quiet_config(dataset, keys)
+        quiet_config(keys)
     except InputError as error:
         if str(error) == message:
             raise
 
 
-def quiet_config(dataset: str, keys: Mapping[str, Any]) -> SessionConfig:
+def quiet_config(keys: Mapping[str, Any]) -> SessionConfig:
     """Build a configuration that leaves the choice of the GPU to the processes of the runs."""
-    return SessionConfig(None, dataset, config_dict={key: value for key, value in keys.items() if key != "gpu_id"})
+    return SessionConfig(config_dict={key: value for key, value in keys.items() if key != "gpu_id"})
 
 
 def check_names(command_line: Mapping[str, Any], options: Sequence[str], dataset: str) -> None:
@@ -110,8 +105,3 @@ def check_names(command_line: Mapping[str, Any], options: Sequence[str], dataset
     for key in command_line:
         if key not in known:
             raise InputError(f"option --{key} is unknown{nearest(key, {*options, *known})}")
-
-
-def read_data(config: SessionConfig) -> str:
-    """Read the dataset, check that it can be trained and evaluated on, and return its checksum."""
-    return build(config, with_model=False).checksum

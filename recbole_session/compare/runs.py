@@ -12,7 +12,8 @@ from recbole_session.compare.plan import check_baseline, read_plan
 from recbole_session.compare.resolving import ResolvedRow
 from recbole_session.config.models import keys_of_all_models
 from recbole_session.config.rules import CANDIDATE_SETS
-from recbole_session.config.values import plain
+from recbole_session.config.session_config import SessionConfig
+from recbole_session.config.values import plain, read_yaml_file
 from recbole_session.errors import InputError, shown
 from recbole_session.run.checkpoint import read_checkpoint
 from recbole_session.run.folder import FREE_KEYS, RESULT_FILE, read_config
@@ -39,6 +40,7 @@ class Comparison:
     failures: Mapping[tuple[str, int], str] = field(default_factory=dict)  # by name and seed: why it has no result
     sweep_key: str | None = None  # the key that is swept (Figure 2 of the paper), e.g. max_session_segments
     sweep_values: Mapping[str, float] = field(default_factory=dict)  # by row; others are drawn as horizontal lines
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the plan as it is written
 
     @property
     def seeds(self) -> list[int]:
@@ -59,12 +61,7 @@ def read_comparison(folder: Path) -> Comparison:
 
     It has a ``comparison.yaml`` (the plan, see docs/compare.md) and a ``runs.json``: a list of mappings with ``row``,
     ``seed``, ``dataset_checksum``, and either ``folder`` (of the run, relative to this one; null before it is made) or
-    ``failure``.
-
-    Raises
-    ------
-    InputError
-        If a file is missing or damaged, or a run used other data than the comparison.
+    ``failure``. A file that is missing or damaged, or a run on other data than the comparison's, is an `InputError`.
     """
     plan, path = read_plan(folder / "comparison.yaml"), folder / "runs.json"
     finished: list[Run] = []
@@ -92,6 +89,7 @@ def read_comparison(folder: Path) -> Comparison:
         failures=dict(sorted(failures.items())),
         sweep_key=plan.sweep,
         sweep_values={row.name: row.keys[sweep] for row in plan.rows if sweep in row.keys},
+        settings=read_yaml_file(folder / "comparison.yaml"),
     )
 
 
@@ -111,12 +109,12 @@ def _read_run(folder: Path, entry: Mapping[str, Any]) -> Run:
 # ---- before a comparison
 
 
-def identity(values: Mapping[str, Any], reads: frozenset[str]) -> str:
+def identity(values: Mapping[str, Any], config: SessionConfig) -> str:
     """Text that is equal for two configurations, of every key, that give the same numbers.
 
-    Keys that only other models read do not count; ``reads`` are those of this one.
+    Keys that only other models read do not count; ``config`` is one of the same model.
     """
-    ignored = (FREE_KEYS - _DECISIVE) | (keys_of_all_models() - reads)
+    ignored = (FREE_KEYS - _DECISIVE) | (keys_of_all_models() - config.internal_config_dict.keys())
     decisive = {key: plain(value) for key, value in values.items() if key not in ignored and (key, value) != _OFF}
     return json.dumps(decisive, sort_keys=True, default=str)
 
@@ -126,7 +124,7 @@ def find_runs(parent: Path, rows: list[ResolvedRow]) -> Runs:
 
     Runs of models that no row has are left out.
     """
-    reads = {row.model: row.reads for row in rows}
+    configs = {row.config["model"]: row.config for row in rows}
     runs: dict[str, list[Path]] = {}
     files = sorted(parent.rglob("config.yaml"), key=lambda path: (path.stat().st_mtime_ns, str(path)), reverse=True)
     for file in files:
@@ -134,14 +132,14 @@ def find_runs(parent: Path, rows: list[ResolvedRow]) -> Runs:
             values = read_config(file.parent)
         except InputError:  # not one of our runs
             continue
-        if values["model"] in reads:
-            runs.setdefault(identity(values, reads[values["model"]]), []).append(file.parent)
+        if config := configs.get(values["model"]):
+            runs.setdefault(identity(values, config), []).append(file.parent)
     return runs
 
 
 def existing_run(row: ResolvedRow, seed: int, runs: Runs) -> Path | None:
     """Folder of a finished run of this row and seed on the same data, else of one that can be resumed, else None."""
-    folders = runs.get(identity({**row.resolved, "seed": seed}, row.reads), [])
+    folders = runs.get(identity({**row.config.resolved, "seed": seed}, row.config), [])
     finished = (folder for folder in folders if _is_current(row, folder))
     unfinished = (folder for folder in folders if _can_resume(row, folder))
     return next(chain(finished, unfinished), None)
@@ -155,7 +153,7 @@ def _is_current(row: ResolvedRow, folder: Path) -> bool:
         written = (folder / "config.yaml").stat().st_mtime_ns
     except (OSError, InputError):
         return False
-    files = [Path(entry) for entry in row.resolved["eval_candidates"] if entry not in CANDIDATE_SETS]
+    files = [Path(entry) for entry in row.config["eval_candidates"] if entry not in CANDIDATE_SETS]
     return is_same and all(file.stat().st_mtime_ns < written for file in files)
 
 

@@ -1,7 +1,5 @@
 """Everything a report says about a comparison, computed once and then written in several forms."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,10 @@ from recbole_session.compare.runs import Comparison
 from recbole_session.config.values import plain
 from recbole_session.data.dataset import SessionDataset
 from recbole_session.errors import InputError
+from recbole_session.report.headings import column_title
 from recbole_session.report.sentences import describe_candidates, failures, legend, summary
-from recbole_session.report.tables import in_column, metrics_columns
 from recbole_session.report.targets import dataset_table, find_examples, user_facts
-from recbole_session.report.tidy import empty_table, tidy_table
+from recbole_session.report.tidy import columns_of, costs_frame, empty_table, in_column, tidy_table
 from recbole_session.report.user_values import Column, UserValues, read_user_values
 from recbole_session.run.folder import CONFIG_FILE
 
@@ -22,75 +20,40 @@ from recbole_session.run.folder import CONFIG_FILE
 _LEFT_OUT = {"seed", "checkpoint_dir", "data_path"}
 
 
-@dataclass(frozen=True)
 class Analysis:
-    """A comparison and what was found."""
+    """A comparison and what was found.
 
-    comparison: Comparison
-    settings: Mapping[str, Any]  # of the comparison, as its author gave them
-    table: pd.DataFrame  # the tidy table, see `tidy`; these are parts of it:
-    whole: pd.DataFrame  # lines of all targets, as tested
-    slices: pd.DataFrame
-    contexts: pd.DataFrame  # lines of the audit of the context
-    columns: list[Column]  # of the metrics table
-    candidates: dict[str, str]  # the candidate sets of these columns, and what they are
-    principal: Column | None  # the column to look at more closely
-    compared: str | None  # the best row by the principal column beside the baseline
-    n_users: int  # test users
-    dataset: list[tuple[str, str]]  # lines of the table of the dataset; empty where it cannot be loaded
-    no_slices: str  # why there are no slices; else empty
-    common: dict[str, Any]  # keys that all rows share
-    differing: dict[str, dict[str, Any]]  # the other keys, by row
-    examples: pd.DataFrame  # of `compared`, see `targets.find_examples`; empty where the dataset cannot be loaded
-    failures: list[tuple[str, str]]  # see the functions in `sentences`, here and below
-    legend: list[str]
-    summary: list[str]
-
-
-def analyse(comparison: Comparison, settings: Mapping[str, Any], data_path: Path | None = None) -> Analysis:
-    """Compute everything.
-
-    ``settings`` are shown in the report as they are. ``data_path`` is the folder of the dataset's folder, where it is
-    not the one that the runs name.
-
-    Raises
-    ------
-    InputError
-        If runs cannot be compared in pairs, see `user_values.read_user_values`. A dataset that cannot be loaded is
-        not an error: the report says so and leaves out the slices.
+    ``data_path`` is the folder of the dataset's folder, where it is not the one that the runs name. Runs that cannot be
+    compared in pairs are an `InputError`, see `user_values.read_user_values`. A dataset that cannot be loaded is not:
+    the report says so and has no slices then.
     """
-    values = read_user_values(comparison) if comparison.runs else None
-    n_users = len(values.weights) if values else 0
-    dataset, facts, no_slices = _load_dataset(comparison, values, data_path)
-    table = tidy_table(comparison, values, facts) if values else empty_table()
-    whole = table[(table["slice"] == "") & (table["context"] == "")]
-    columns, principal = metrics_columns(whole), _principal_column(whole)
-    compared = _best_rival(comparison, whole, principal)
-    common, differing = _row_settings(comparison)
-    examples = pd.DataFrame()
-    if dataset is not None and principal is not None and compared is not None:
-        examples = find_examples(comparison, dataset, compared, principal)
-    return Analysis(
-        comparison=comparison,
-        settings=settings,
-        table=table,
-        whole=whole,
-        slices=table[table["slice"] != ""],
-        contexts=table[table["context"] != ""],
-        columns=columns,
-        candidates={name: describe_candidates(name, common.get("num_negatives", "?")) for name, _ in columns},
-        principal=principal,
-        compared=compared,
-        n_users=n_users,
-        dataset=[] if dataset is None else dataset_table(dataset),  # the length of a SessionDataset says nothing
-        no_slices=no_slices,
-        common=common,
-        differing=differing,
-        examples=examples,
-        failures=failures(comparison),
-        legend=legend(comparison, whole),
-        summary=summary(comparison, whole, principal, n_users),
-    )
+
+    def __init__(self, comparison: Comparison, data_path: Path | None = None) -> None:
+        values = read_user_values(comparison) if comparison.runs else None
+        dataset, facts, no_slices = _load_dataset(comparison, values, data_path)
+        self.comparison = comparison
+        self.n_users = len(values.weights) if values else 0  # test users
+        self.no_slices = no_slices  # why there are none; else empty
+        # Lines of its table; none where it cannot be loaded: the length of a SessionDataset says nothing.
+        self.dataset = [] if dataset is None else dataset_table(dataset)
+        self.table = table = tidy_table(comparison, values, facts) if values else empty_table()
+        self.whole = whole = table[(table["slice"] == "") & (table["context"] == "")]  # all targets, as tested
+        self.slices = table[table["slice"] != ""]
+        self.contexts = table[table["context"] != ""]  # of the audit of the context
+        self.costs = costs_frame(comparison)
+        self.columns = columns_of(whole)  # of the metrics table
+        self.principal = _principal_column(whole)  # the column to look at more closely
+        self.principal_title = column_title(*self.principal) if self.principal else ""
+        self.compared = _best_rival(comparison.baseline, whole, self.principal)  # the best row there but the baseline
+        self.common, self.differing = _row_settings(comparison)
+        self.examples = pd.DataFrame()  # of `compared`; none where the dataset cannot be loaded
+        if dataset is not None and self.principal is not None and self.compared is not None:
+            self.examples = find_examples(comparison, dataset, self.compared, self.principal)
+        n_negatives = self.common.get("num_negatives", "?")
+        self.candidates = {name: describe_candidates(name, n_negatives) for name, _ in self.columns}
+        self.failures = failures(comparison)
+        self.legend = legend(comparison, whole)
+        self.summary = summary(comparison, whole, self.principal, self.n_users)
 
 
 def _load_dataset(
@@ -103,9 +66,7 @@ def _load_dataset(
         dataset = comparison.runs[0].dataset(data_path)
         facts = user_facts(dataset)
         if tuple(facts.index) != values.users or tuple(facts["item_id"]) != values.items:
-            raise InputError(
-                "the dataset has changed since the runs were trained: it has other test users or other targets"
-            )
+            raise InputError("the dataset has changed since the runs were trained: it has other test users or targets")
     except InputError as error:
         return None, None, str(error)
     return dataset, facts, ""
@@ -117,14 +78,12 @@ def _principal_column(whole: pd.DataFrame) -> Column | None:
     Metrics among all items come first because those among sampled ones can order models differently (Krichene
     & Rendle, "On Sampled Metrics for Item Recommendation", KDD 2020).
     """
-    columns = metrics_columns(whole[whole["ci_low"].notna()])
+    columns = columns_of(whole[whole["ci_low"].notna()])
     return max(reversed(columns), key=lambda column: column[0] == "all", default=None)
 
 
-def _best_rival(comparison: Comparison, whole: pd.DataFrame, principal: Column | None) -> str | None:
-    if principal is None or not comparison.runs_of(comparison.baseline):
-        return None
-    lines = in_column(whole[whole["row"] != comparison.baseline], principal)
+def _best_rival(baseline: str, whole: pd.DataFrame, principal: Column | None) -> str | None:
+    lines = in_column(whole[whole["row"] != baseline], principal)
     return str(lines.loc[lines["mean"].idxmax(), "row"]) if len(lines) else None
 
 

@@ -14,16 +14,9 @@ from recbole_session.run.run import Run
 def group_runs(folders: Sequence[Path], baseline: str | None = None) -> Comparison:
     """Make a comparison of finished runs: those that differ in their seed alone are one row.
 
-    A row is called by its model and session features, and by the keys that tell it from a row of the same name.
-
-    The run folders are in the order of the rows. The baseline is a row, by default plain ``SessionBERT4Rec []`` where
-    it is there, else the first.
-
-    Raises
-    ------
-    InputError
-        If a folder holds no finished run, two are of different datasets or of one row and seed, or there is no such
-        baseline.
+    A row is called by its model and session features, and by the keys that tell it from a row of the same name. The
+    baseline is a row, by default plain ``SessionBERT4Rec []`` where it is there, else the first. A folder without a
+    finished run, two runs of different datasets or of one row and seed, or another baseline is an `InputError`.
     """
     groups: list[tuple[dict[str, Any], list[Run]]] = []
     for folder in dict.fromkeys(path.resolve() for path in folders):
@@ -71,6 +64,4 @@ def _check_runs(runs: Sequence[Run]) -> None:
             )
         other = seen.setdefault((run.name, run.seed), run.folder)
         if other != run.folder:
-            raise InputError(
-                f"{run.folder} and {other} are the same run ({run.name}, seed {run.seed}); name one of them"
-            )
+            raise InputError(f"{run.folder} and {other} are the same run ({run.name}, seed {run.seed}); name one")

@@ -18,8 +18,9 @@ def signed(value: float, decimals: int = DECIMALS) -> str:
     return text if text.strip("+\N{MINUS SIGN}0.") else text[1:]
 
 
-def between(low: float, high: float) -> str:
-    """Write an interval of differences; it is missing for a single user."""
+def interval_of_difference(line: Mapping[str, Any]) -> str:
+    """Write the interval of a line's difference; it is missing for a single user."""
+    low, high = line["difference_ci_low"], line["difference_ci_high"]
     return MISSING if pd.isna(low) else f"{signed(low)} to {signed(high)}"
 
 
@@ -66,15 +67,11 @@ class Heading(NamedTuple):
 # By column of the tidy table: a row's own value, and what the report says of it against the baseline.
 VALUES: dict[str, Heading] = {
     "mean": Heading("value", lambda line: f"{line['mean']:.{DECIMALS}f}"),
-    "ci_low": Heading(
-        "95% interval of the value", lambda line: f"{line['ci_low']:.{DECIMALS}f} to {line['ci_high']:.{DECIMALS}f}"
-    ),
+    "ci_low": Heading("95% interval of the value", lambda line: "{ci_low:.4f} to {ci_high:.4f}".format_map(line)),
 }
 DIFFERENCES: dict[str, Heading] = {
     "difference": Heading("difference", lambda line: signed(line["difference"])),
-    "difference_ci_low": Heading(
-        "95% interval", lambda line: between(line["difference_ci_low"], line["difference_ci_high"])
-    ),
+    "difference_ci_low": Heading("95% interval", interval_of_difference),
     "p": Heading("p, users", lambda line: written_p(line["p"])),
     "p_holm": Heading("p, users (Holm)", lambda line: written_p(line["p_holm"])),
     "p_methods_holm": Heading("p, users and seeds (Holm)", lambda line: written_p(line["p_methods_holm"])),

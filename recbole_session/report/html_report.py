@@ -11,48 +11,42 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from recbole_session.compare.runs import Comparison
 from recbole_session.report import headings
 from recbole_session.report.analysis import Analysis
 from recbole_session.report.sentences import describe_split
 from recbole_session.report.significance import N_RESAMPLES
-from recbole_session.report.tables import n_parameters
 from recbole_session.report.targets import FACTS
 from recbole_session.report.tidy import ALPHA
 from recbole_session.run.folder import CONTEXTS
+from recbole_session.run.run import Run
 
 _TAG = "Vaild_score"  # spelled so in RecBole's trainer
 _HERE = Path(__file__).parent
 _HEADINGS = {"value": headings.VALUES, "difference": headings.DIFFERENCES, "context": headings.CONTEXT}
 
 
-def html_report(analysis: Analysis, costs: pd.DataFrame, folder: Path) -> str:
+def html_report(analysis: Analysis, folder: Path) -> str:
     """Return the page; links to the runs start from ``folder``, where it will lie."""
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
+    strict = jinja2.StrictUndefined
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
     environment.policies["json.dumps_kwargs"] = {}  # jinja sorts keys, whose order is that of the headings
     template = environment.from_string((_HERE / "report.html.jinja").read_text(encoding="utf-8"))
-    comparison = analysis.comparison
+    comparison, costs = analysis.comparison, analysis.costs.set_index("row")
     return template.render(
         analysis=analysis,
         comparison=comparison,
         split=describe_split(analysis.common),
         spans=Counter(name for name, _ in analysis.columns),
         cells={(line["row"], line["candidates"], line["metric"]): line for line in analysis.whole.to_dict("records")},
-        parameters=n_parameters(comparison),
         isna=pd.isna,
         marks={"better": headings.BETTER, "worse": headings.WORSE, "": ""},
-        limited=headings.LIMITED,
-        missing=headings.MISSING,
-        metric_title=headings.metric_title,
-        one_line=headings.one_line,
-        costs_headings=headings.COSTS,
-        costs=zip(costs.to_dict("records"), headings.written(costs, headings.COSTS).to_dict("records"), strict=True),
+        headings=headings,
+        costs=costs.to_dict("index"),
+        costs_texts=headings.written(costs, headings.COSTS).to_dict("index"),
         link=lambda run: quote(Path(os.path.relpath(run.folder, folder)).as_posix()) + "/",
         common=_yaml(analysis.common),
-        settings=_yaml(dict(analysis.settings)),
-        environments=_environments(comparison),
+        settings=_yaml(dict(comparison.settings)),
+        environments=sorted({_environment(run) for run in comparison.runs}),
         alpha=ALPHA,
         n_resamples=N_RESAMPLES,
         data=_data(analysis),
@@ -73,9 +67,7 @@ def _data(analysis: Analysis) -> dict[str, Any]:
         "baseline": comparison.baseline,
         "rows": comparison.names,
         "principal": analysis.principal,
-        "columns": [
-            (*column, headings.column_title(*column), headings.metric_title(column[1])) for column in analysis.columns
-        ],
+        "columns": [(*each, headings.column_title(*each), headings.metric_title(each[1])) for each in analysis.columns],
         "facts": FACTS,
         "contexts": CONTEXTS,
         "headings": {name: {key: heading.title for key, heading in table.items()} for name, table in _HEADINGS.items()},
@@ -106,10 +98,9 @@ def _yaml(values: Any) -> str:
     return yaml.safe_dump(values, sort_keys=True, allow_unicode=True, width=100) if values else ""
 
 
-def _environments(comparison: Comparison) -> list[str]:
-    """Versions and devices of the runs, each kind once."""
-    kinds = [run.result.get("environment") or {} for run in comparison.runs]
-    return sorted({", ".join(f"{name} {value}" for name, value in kind.items()) for kind in kinds if kind})
+def _environment(run: Run) -> str:
+    """Versions and device of a run."""
+    return ", ".join(f"{name} {value}" for name, value in run.result["environment"].items())
 
 
 def validation_curve(run_folder: Path) -> list[tuple[int, float]]:

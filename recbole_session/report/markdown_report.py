@@ -7,31 +7,22 @@ import yaml
 
 from recbole_session.report import headings
 from recbole_session.report.analysis import Analysis
-from recbole_session.report.headings import column_title, one_line, written
+from recbole_session.report.headings import one_line, written
 from recbole_session.report.sentences import describe_split
-from recbole_session.report.tables import frame_markdown, in_column, markdown, markdown_table, metrics_markdown, wide
+from recbole_session.report.tables import frame_markdown, headed_markdown, markdown, markdown_table, metrics_markdown
 from recbole_session.report.targets import FACTS
-from recbole_session.report.user_values import Column
+from recbole_session.report.tidy import in_column, wide
 from recbole_session.run.folder import CONTEXTS
 
 
 def markdown_report(analysis: Analysis) -> str:
     """Return the report. It holds no seconds and no dates: the same runs give the same bytes."""
-    comparison, principal = analysis.comparison, analysis.principal
-    parts = [
-        f"# {markdown(comparison.name)} on {markdown(comparison.dataset)}",
-        *map(markdown, analysis.summary),
-        *_setting(analysis),
-        *_dataset(analysis),
-        "## Evaluation results",
-        metrics_markdown(comparison, analysis.whole, analysis.legend, analysis.failures).rstrip(),
-    ]
-    if principal is not None:
-        for section in (_differences, _slices, _contexts, _examples):
-            parts += section(analysis, principal)
-    elif analysis.no_slices:
-        parts += _no_slices(analysis)
-    return "\n\n".join([*parts, *_hyper_parameters(analysis)]) + "\n"
+    title = f"# {markdown(analysis.comparison.name)} on {markdown(analysis.comparison.dataset)}"
+    parts = [title, *map(markdown, analysis.summary), *_setting(analysis), *_dataset(analysis)]
+    parts += ["## Evaluation results", metrics_markdown(analysis).rstrip()]
+    for section in (_differences, _slices, _contexts, _examples, _hyper_parameters):
+        parts += section(analysis)
+    return "\n\n".join(parts) + "\n"
 
 
 def _setting(analysis: Analysis) -> list[str]:
@@ -68,42 +59,38 @@ def _dataset(analysis: Analysis) -> list[str]:
     return ["## Dataset statistics", frame_markdown("dataset", line)]
 
 
-def _differences(analysis: Analysis, principal: Column) -> list[str]:
-    lines = in_column(analysis.whole, principal).set_index("row")
+def _differences(analysis: Analysis) -> list[str]:
+    lines = in_column(analysis.whole, analysis.principal)
     lines = lines[lines["p"].notna()]
     if not len(lines):
         return []
-    titles = {name: heading.title for name, heading in headings.DIFFERENCES.items()}
     return [
-        f"### Differences from {markdown(analysis.comparison.baseline)}: {markdown(column_title(*principal))}",
-        frame_markdown("model", written(lines, headings.DIFFERENCES).rename(columns=titles)),
+        f"### Differences from {markdown(analysis.comparison.baseline)}: {markdown(analysis.principal_title)}",
+        headed_markdown(lines, headings.DIFFERENCES),
         "The interval, d_z and the p over users take the users as the sample, each with the mean over the seeds: they "
         "compare these trained models. The p over users and seeds takes the trainings as a second sample and compares "
         "the methods; it needs two seeds of the row and of the baseline. Other columns are in `significance.csv`.",
     ]
 
 
-def _no_slices(analysis: Analysis) -> list[str]:
-    return ["## Where the gain comes from", f"There are no slices: {markdown(analysis.no_slices)}."]
-
-
-def _slices(analysis: Analysis, principal: Column) -> list[str]:
-    if not len(analysis.slices):
-        return _no_slices(analysis)
-    parts = [
-        "## Where the gain comes from",
-        f"{markdown(column_title(*principal))}: the baseline's value, and the differences from it, among targets that "
-        "have something in common. Bold: the 95% interval leaves out zero; the intervals are not corrected for how "
-        "many there are, so they suggest and do not prove. The other columns are in `slices.csv`.",
-    ]
-    lines = in_column(analysis.slices, principal)
+def _slices(analysis: Analysis) -> list[str]:
+    title = "## Where the gain comes from"
+    if analysis.no_slices:
+        return [title, f"There are no slices: {markdown(analysis.no_slices)}."]
+    lines = in_column(analysis.slices, analysis.principal)
+    if not len(lines):
+        return []
     lines = lines.assign(
         text=[_slice_text(line) for line in lines.to_dict("records")],
         title=[f"{line.slice} ({headings.how_many(line.users, line.targets)})" for line in lines.itertuples()],
     )
-    for fact, title in FACTS.items():
-        parts.append(frame_markdown(title, wide(lines[lines["fact"] == fact], "title", "text")))
-    return parts
+    return [
+        title,
+        f"{markdown(analysis.principal_title)}: the baseline's value, and the differences from it, among targets that "
+        "have something in common. Bold: the 95% interval leaves out zero; the intervals are not corrected for how "
+        "many there are, so they suggest and do not prove. The other columns are in `slices.csv`.",
+        *(frame_markdown(name, wide(lines[lines["fact"] == fact], "title", "text")) for fact, name in FACTS.items()),
+    ]
 
 
 def _slice_text(line: dict[str, float]) -> str:
@@ -113,8 +100,8 @@ def _slice_text(line: dict[str, float]) -> str:
     return f"**{text}**" if line["difference_ci_low"] > 0 or line["difference_ci_high"] < 0 else text
 
 
-def _contexts(analysis: Analysis, principal: Column) -> list[str]:
-    lines = in_column(analysis.contexts, principal)
+def _contexts(analysis: Analysis) -> list[str]:
+    lines = in_column(analysis.contexts, analysis.principal)
     if not len(lines):
         return []
     texts = written(lines, headings.CONTEXT).assign(row=lines["row"], context=lines["context"])
@@ -126,7 +113,7 @@ def _contexts(analysis: Analysis, principal: Column) -> list[str]:
     }
     return [
         "## How much depends on knowing the context",
-        f"{markdown(column_title(*principal))}. Told: the model knows when the next interaction happens and whether "
+        f"{markdown(analysis.principal_title)}. Told: the model knows when the next interaction happens and whether "
         "it opens a session, as in the paper. Inferred: both are guessed from the history. Withheld: neither is given. "
         "The gain is over the baseline in the same context; kept is the share of the told gain that is left, where "
         "that gain is positive by its 95% interval. The other columns are in `context.csv`.",
@@ -134,16 +121,16 @@ def _contexts(analysis: Analysis, principal: Column) -> list[str]:
     ]
 
 
-def _examples(analysis: Analysis, principal: Column) -> list[str]:
-    if not len(analysis.examples):
+def _examples(analysis: Analysis) -> list[str]:
+    if analysis.principal is None or not len(analysis.examples):
         return []
     baseline, row = (markdown(name) for name in (analysis.comparison.baseline, analysis.compared))
     cells = analysis.examples.replace({"opens_session": {True: "first", False: "later"}}).map(markdown)
     header = ["user", "before, the latest items", "target", "in its session", f"rank by {baseline}", f"rank by {row}"]
     return [
         "## Examples",
-        f"The test targets that gain and lose most in {row}, by rank among {_code(principal[0])} in one seed. They are "
-        "picked for their extreme ranks and prove nothing.",
+        f"The test targets that gain and lose most in {row}, by rank among {_code(analysis.principal[0])} in one seed. "
+        "They are picked for their extreme ranks and prove nothing.",
         markdown_table(header, cells.to_numpy(), align="---"),
     ]
 

@@ -7,8 +7,7 @@ import pandas as pd
 
 from recbole_session.compare.runs import Comparison
 from recbole_session.report.headings import BETTER, DIFFERENCES, LIMITED, WORSE, column_title, written_p
-from recbole_session.report.tables import in_column
-from recbole_session.report.tidy import ALPHA
+from recbole_session.report.tidy import ALPHA, in_column
 
 CANDIDATE_SETS = {
     "random": "{n} items drawn at random outside the user's history, and the target",
@@ -41,9 +40,6 @@ def failures(comparison: Comparison) -> list[tuple[str, str]]:
         if not own and not comparison.runs_of(name):
             found.append((name, f"{name}: not run"))
     return found
-
-
-# ---- legend
 
 
 def legend(comparison: Comparison, whole: pd.DataFrame) -> list[str]:
@@ -82,9 +78,6 @@ def _of_marks(baseline: str, tested: pd.DataFrame) -> list[str]:
     if over_users_alone:
         lines.append(f"{', '.join(over_users_alone)}: test over users alone; the {compare}.")
     return lines
-
-
-# ---- findings
 
 
 def summary(comparison: Comparison, whole: pd.DataFrame, principal: tuple[str, str] | None, n_users: int) -> list[str]:

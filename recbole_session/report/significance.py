@@ -22,21 +22,11 @@ _BLOCK = 4_000_000  # entries of a resampling matrix held at once: 32 MB
 
 
 def bootstrap_means(values: Floats, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> Floats:
-    """Means of resampled users.
+    """Means of resampled users, float64 ``[n_resamples, C]``, of ``values``, float64 ``[U, C]``, users by columns.
 
     Every resample draws as many users as there are, with replacement (Efron, Annals of Statistics 7(1), 1979). All
     columns share the draws, so a difference of two columns is resampled in pairs. `scipy.stats.bootstrap` takes 5
     times as long on 943 users x 48 columns.
-
-    Parameters
-    ----------
-    values : ndarray
-        float64 ``[U, C]``, users by columns.
-
-    Returns
-    -------
-    ndarray
-        float64 ``[n_resamples, C]``.
     """
     generator = np.random.default_rng(seed)
     n_users = len(values)
@@ -64,7 +54,7 @@ class PValues(NamedTuple):
 
 
 def randomisation_test(differences: Floats, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> PValues:
-    """Paired randomisation tests of mean differences.
+    """Paired randomisation tests of mean differences, float64 ``[U, T]``, a column per test.
 
     If the two models were exchangeable, each user's difference could as well have the opposite sign. The p-value is
     the share of sign flips whose mean difference is at least as far from zero as the observed one (Fisher, The Design
@@ -73,11 +63,6 @@ def randomisation_test(differences: Floats, n_resamples: int = N_RESAMPLES, seed
     ``p = (b + 1) / (n + 1)``, which is never 0 (Phipson & Smyth, 2010). `scipy.stats.permutation_test` with
     ``permutation_type="samples"`` is the same test, but draws flips for each column: it takes 20 to 75 times as long
     on 943 users x 48 columns.
-
-    Parameters
-    ----------
-    differences : ndarray
-        float64 ``[U, T]``: value of the model less that of the baseline, a column per test.
     """
     n_differ = np.count_nonzero(differences, axis=0)
     exact = n_differ <= int(np.log2(n_resamples))
@@ -174,15 +159,8 @@ def compare_methods(ours: Floats, baseline: Floats) -> MethodTest:
     seeds it is the paired t-test over users, without differences between users it is Welch's t-test over seeds. An
     effect of one user in one training counts twice, so the test errs on the safe side.
 
-    Parameters
-    ----------
-    ours, baseline : ndarray
-        float64 ``[S, U, ...]``, seeds by users; the same users in the same order. Each further entry is a test.
-
-    Raises
-    ------
-    InputError
-        For fewer than two seeds or users, or different users.
+    ``ours`` and ``baseline`` are float64 ``[S, U, ...]``, seeds by users, the same users in the same order; each
+    further entry is a test. Fewer than two seeds or users, or different users, are an `InputError`.
     """
     if ours.shape[1] != baseline.shape[1] or ours.shape[1] < 2:
         raise InputError(

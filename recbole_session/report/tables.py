@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_session.compare.runs import Comparison
+from recbole_session.report.analysis import Analysis
 from recbole_session.report.headings import BETTER, COSTS, DECIMALS, LIMITED, MISSING, WORSE, metric_title, written
+from recbole_session.report.tidy import wide
 
 _LATEX_SPECIAL = str.maketrans(
     {
@@ -39,16 +40,6 @@ def latex(text: object) -> str:
     return "{}" + escaped if escaped.startswith(("[", "*")) else escaped  # else an argument of the \\\\ before it
 
 
-def metrics_columns(whole: pd.DataFrame) -> list[tuple[str, str]]:
-    """Candidate sets and metrics of the metrics table, in order."""
-    return list(dict.fromkeys(zip(whole["candidates"], whole["metric"], strict=True)))
-
-
-def in_column(lines: pd.DataFrame, column: tuple[str, str]) -> pd.DataFrame:
-    """Lines of one candidate set and metric."""
-    return lines[(lines["candidates"] == column[0]) & (lines["metric"] == column[1])]
-
-
 # How a format writes the parts of a metrics table: a value by its place in the column, and what follows it.
 _MARKDOWN = {
     0: "{}", 1: "**{}**", 2: "<u>{}</u>", "sd": " ± {}", "epochs": LIMITED, "better": BETTER, "worse": WORSE, "": "",
@@ -60,37 +51,20 @@ _LATEX = {
 }  # fmt: skip
 
 
-def _metrics(
-    comparison: Comparison, whole: pd.DataFrame, failures: Sequence[tuple[str, str]], parts: Mapping[Any, str]
-) -> Iterator[tuple[str, list[int], list[str]]]:
+def _metrics(analysis: Analysis, parts: Mapping[Any, str]) -> Iterator[tuple[str, list[int], list[str]]]:
     """Rows of the metrics table as text: name, numbers of its notes, and cells, the number of parameters first."""
     texts = [
         parts[line.place].format(f"{line.mean:.{DECIMALS}f}")
         + ("" if pd.isna(line.sd_over_seeds) else parts["sd"].format(f"{line.sd_over_seeds:.{DECIMALS}f}"))
         + (parts["epochs"] if line.epochs else "")
         + parts[line.verdict]
-        for line in whole.itertuples()
+        for line in analysis.whole.itertuples()
     ]
-    table = wide(whole.assign(text=texts), ["candidates", "metric"], "text").reindex(list(comparison.names))
-    parameters = n_parameters(comparison)
-    for name, cells in table.fillna(parts["missing"]).iterrows():
-        count = f"{parameters[name]:,}" if name in parameters else parts["missing"]
-        yield name, [number for number, (row, _) in enumerate(failures, 1) if row == name], [count, *cells]
-
-
-def wide(lines: pd.DataFrame, across: str | list[str], values: str) -> pd.DataFrame:
-    """One column of the tidy table, rows down and ``across`` across, both in order of appearance."""
-    table = lines.pivot(index="row", columns=across, values=values)  # noqa: PD010  pivot_table drops what is missing
-    order = lines[across].drop_duplicates()
-    return table.loc[lines["row"].unique(), order if isinstance(order, pd.Series) else pd.MultiIndex.from_frame(order)]
-
-
-def n_parameters(comparison: Comparison) -> dict[str, int]:
-    """Number of parameters of the rows that have a result."""
-    return {run.name: run.result["num_parameters"] for run in comparison.runs}
-
-
-# ---- Markdown
+    table = wide(analysis.whole.assign(text=texts), ["candidates", "metric"], "text")
+    parameters = analysis.costs.set_index("row")["parameters"]
+    for name, cells in table.reindex(parameters.index).fillna(parts["missing"]).iterrows():
+        count = parts["missing"] if pd.isna(parameters[name]) else f"{parameters[name]:,}"
+        yield name, [number for number, (row, _) in enumerate(analysis.failures, 1) if row == name], [count, *cells]
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---:") -> str:
@@ -105,34 +79,33 @@ def frame_markdown(first: str, texts: pd.DataFrame) -> str:
     return markdown_table(header, [[markdown(name), *map(str, line)] for name, *line in texts.itertuples()])
 
 
-def metrics_markdown(
-    comparison: Comparison, whole: pd.DataFrame, legend: Sequence[str], failures: Sequence[tuple[str, str]]
-) -> str:
+def headed_markdown(lines: pd.DataFrame, headings: Mapping[str, Any]) -> str:
+    """Write the columns of some lines that have one of the `headings.Heading`."""
+    titles = {name: heading.title for name, heading in headings.items()}
+    return frame_markdown("model", written(lines.set_index("row"), headings).map(markdown).rename(columns=titles))
+
+
+def metrics_markdown(analysis: Analysis) -> str:
     """Return the metrics table with its legend and notes."""
-    header = ["model", "parameters", *(f"{metric_title(m)} {c}" for c, m in metrics_columns(whole))]
+    header = ["model", "parameters", *(f"{metric_title(m)} {c}" for c, m in analysis.columns)]
     rows = [
-        [markdown(name) + "".join(f" [^{number}]" for number in notes), *texts]
-        for name, notes, texts in _metrics(comparison, whole, failures, _MARKDOWN)
+        [markdown(name) + "".join(f" [^{number}]" for number in numbers), *texts]
+        for name, numbers, texts in _metrics(analysis, _MARKDOWN)
     ]
-    parts = [markdown_table([markdown(title) for title in header], rows), "  \n".join(map(markdown, legend))]
-    if failures:
-        parts.append("\n".join(f"[^{number}]: {markdown(note)}" for number, (_, note) in enumerate(failures, 1)))
+    parts = [markdown_table([markdown(title) for title in header], rows), "  \n".join(map(markdown, analysis.legend))]
+    if notes := [f"[^{number}]: {markdown(note)}" for number, (_, note) in enumerate(analysis.failures, 1)]:
+        parts.append("\n".join(notes))
     return "\n\n".join(parts) + "\n"
 
 
-# ---- LaTeX
-
-
-def metrics_latex(
-    comparison: Comparison, whole: pd.DataFrame, legend: Sequence[str], failures: Sequence[tuple[str, str]]
-) -> str:
+def metrics_latex(analysis: Analysis) -> str:
     """Return the metrics table as LaTeX; it needs ``booktabs``, as a comment in it says."""
-    columns, groups, rules, last = metrics_columns(whole), [], [], 2
-    for name, n in Counter(name for name, _ in columns).items():
+    groups, rules, last = [], [], 2
+    for name, n in Counter(name for name, _ in analysis.columns).items():
         groups.append(rf"\multicolumn{{{n}}}{{c}}{{{latex(name)}}}")
         rules.append(rf"\cmidrule(lr){{{last + 1}-{last + n}}}")
         last += n
-    titles = [latex(metric_title(metric)) for _, metric in columns]
+    titles = [latex(metric_title(metric)) for _, metric in analysis.columns]
     lines = [
         r"% \usepackage{booktabs}",
         rf"\begin{{tabular}}{{l{'r' * (1 + len(titles))}}}",
@@ -142,33 +115,27 @@ def metrics_latex(
         rf"{' & '.join(['model', 'parameters', *titles])} \\",
         r"\midrule",
     ]
-    for name, notes, texts in _metrics(comparison, whole, failures, _LATEX):
+    for name, notes, texts in _metrics(analysis, _LATEX):
         mark = f"$^{{{','.join(map(str, notes))}}}$" if notes else ""
         lines.append(rf"{latex(name)}{mark} & {' & '.join(texts)} \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    comments = [*legend, *(f"{number}: {note}" for number, (_, note) in enumerate(failures, 1))]
+    comments = [*analysis.legend, *(f"{number}: {note}" for number, (_, note) in enumerate(analysis.failures, 1))]
     lines += [f"% {printable(text).translate(_LATEX_SYMBOLS)}" for text in comments]  # each on one line
     return "\n".join(lines) + "\n"
 
 
-# ---- CSV
-
-
-def metrics_frame(comparison: Comparison, whole: pd.DataFrame, failures: Sequence[tuple[str, str]]) -> pd.DataFrame:
+def metrics_frame(analysis: Analysis) -> pd.DataFrame:
     """Return the content of ``table.csv``: a line per row, three columns per metric, values unrounded."""
-    columns: dict[str, Any] = {
-        "parameters": pd.Series(n_parameters(comparison)).reindex(comparison.names).astype("Int64"),
-        "seeds": [len(comparison.runs_of(name)) for name in comparison.names],
-    }
-    tables = {
-        ending: wide(whole, ["candidates", "metric"], name).reindex(list(comparison.names))
+    table = analysis.costs.set_index("row")[["parameters", "seeds"]]
+    parts = {
+        ending: wide(analysis.whole, ["candidates", "metric"], name).reindex(table.index)
         for ending, name in {"": "mean", " sd": "sd_over_seeds", " verdict": "verdict"}.items()
     }
-    for candidates, metric in metrics_columns(whole):
-        for ending, table in tables.items():
-            columns[f"{metric} {candidates}{ending}"] = table[candidates, metric]
-    columns["note"] = ["; ".join(note for row, note in failures if row == name) for name in comparison.names]
-    return pd.DataFrame(columns, index=pd.Index(comparison.names, name="row")).reset_index()
+    for candidates, metric in analysis.columns:
+        for ending, part in parts.items():
+            table[f"{metric} {candidates}{ending}"] = part[candidates, metric]
+    table["note"] = ["; ".join(note for row, note in analysis.failures if row == name) for name in table.index]
+    return table.reset_index()
 
 
 def csv_text(frame: pd.DataFrame, safe: bool = False) -> str:
@@ -186,29 +153,7 @@ def _without_formula(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell
 
 
-# ---- costs
-
-
-def costs_frame(comparison: Comparison) -> pd.DataFrame:
-    """What each row took, a mean over its seeds: seconds, epochs, and where it ran."""
-    names = ["seed", "num_parameters", "train_seconds", "eval_seconds", "epochs_run", "best_epoch", "environment"]
-    results = pd.DataFrame([run.result for run in comparison.runs], columns=names)
-    costs = results.groupby([run.name for run in comparison.runs]).agg(
-        seeds=("seed", "size"),
-        parameters=("num_parameters", "first"),
-        training_seconds=("train_seconds", "mean"),
-        evaluation_seconds=("eval_seconds", "mean"),
-        epochs_run=("epochs_run", "mean"),
-        best_epoch=("best_epoch", lambda epochs: epochs.mean() + 1),
-        device=("environment", lambda of: "; ".join(sorted({f"{e['device']}, threads: {e['threads']}" for e in of}))),
-    )
-    costs = costs.reindex(pd.Index(comparison.names, name="row")).fillna({"seeds": 0})
-    return costs.astype({"seeds": int, "parameters": "Int64"}).reset_index()
-
-
 def costs_markdown(costs: pd.DataFrame) -> str:
     """Return the table of costs as Markdown."""
-    titles = {name: heading.title for name, heading in COSTS.items()}
-    texts = written(costs.set_index("row"), COSTS).map(markdown).rename(columns=titles)
     note = "Training leaves validation out; compare seconds only between runs on the same idle machine."
-    return f"{frame_markdown('model', texts)}\n\nMeans over seeds. {note}\n"
+    return f"{headed_markdown(costs, COSTS)}\n\nMeans over seeds. {note}\n"

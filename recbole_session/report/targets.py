@@ -32,13 +32,10 @@ FACTS = {
 def user_facts(dataset: SessionDataset) -> pd.DataFrame:
     """Facts of the test split of a built dataset, a row per target.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by ``user_id`` (raw, sorted; a user's targets by time): ``item_id`` (raw, the target);
-        ``opens_session`` (bool, True where the target is the first item of a session); ``gap`` (int64, seconds between
-        the last interaction of the history and the target); ``sessions`` and ``items`` (int64, of the history,
-        validation included); ``popularity`` (int64, training rows of all users that hold the target).
+    By ``user_id`` (raw, sorted; a user's targets by time): ``item_id`` (raw, the target); ``opens_session`` (bool, True
+    where the target is the first item of a session); ``gap`` (int64, seconds between the last interaction of the
+    history and the target); ``sessions`` and ``items`` (int64, of the history, validation included); ``popularity``
+    (int64, training rows of all users that hold the target).
     """
     sequences = dataset.sequences
     users, ends = dataset.samples["test"]
@@ -70,14 +67,9 @@ def dataset_table(dataset: SessionDataset) -> list[tuple[str, str]]:
 
 
 def slice_users(facts: pd.DataFrame) -> dict[str, pd.Series]:
-    """Sort the targets into slices, fact by fact.
+    """Sort the targets into slices: by fact, an ordered categorical ``[N]`` without empty categories.
 
     Gaps have fixed edges; numbers are cut at their quartiles, and the edges are in the names.
-
-    Returns
-    -------
-    dict of Series
-        By fact: every target's slice, an ordered categorical ``[N]`` without empty categories.
     """
     opens = np.where(facts["opens_session"], "first item", "later item")
     slices = {
@@ -97,20 +89,16 @@ def slice_users(facts: pd.DataFrame) -> dict[str, pd.Series]:
 def find_examples(comparison: Comparison, dataset: SessionDataset, row: str, column: Column) -> pd.DataFrame:
     """Test targets whose rank differs most between the baseline and ``row``, by their ratio: gains, then losses.
 
-    The dataset has been built, with the test targets of the runs; ``column`` names the candidate set.
-
-    Returns
-    -------
-    DataFrame
-        `EXAMPLE_COLUMNS`: raw id of the user; names of the latest items of the history, oldest first, and of the
-        target (raw ids where items have no names); whether the target opens a session; its ranks in the first seed
-        that both rows have. Empty if there is no such seed.
+    The dataset has been built, with the test targets of the runs; ``column`` names the candidate set. The columns are
+    `EXAMPLE_COLUMNS`: raw id of the user; names of the latest items of the history, oldest first, and of the target
+    (raw ids where items have no names); whether the target opens a session; its ranks in the first seed that both rows
+    have. Without such a seed there are no lines.
     """
     runs = [{run.seed: run for run in comparison.runs_of(name)} for name in (comparison.baseline, row)]
-    seeds = sorted(runs[0].keys() & runs[1].keys())
-    if not seeds:
+    seed = min(runs[0].keys() & runs[1].keys(), default=None)
+    if seed is None:
         return pd.DataFrame(columns=list(EXAMPLE_COLUMNS))
-    before, after = (ordered_ranks(each[seeds[0]])[f"rank_{column[0]}"].to_numpy(dtype=np.int64) for each in runs)
+    before, after = (ordered_ranks(each[seed])[f"rank_{column[0]}"].to_numpy(dtype=np.int64) for each in runs)
     gain = np.log(before) - np.log(after)
     by_gain = np.argsort(-gain, kind="stable")
     chosen = np.concatenate((by_gain[:N_EACH][gain[by_gain[:N_EACH]] > 0], by_gain[::-1][:N_EACH][::-1]))

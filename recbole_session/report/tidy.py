@@ -42,8 +42,8 @@ from recbole_session.report import significance
 from recbole_session.report.headings import DECIMALS
 from recbole_session.report.significance import N_RESAMPLES
 from recbole_session.report.targets import slice_users
-from recbole_session.report.user_values import UserValues, common_columns, read_user_values
-from recbole_session.run.folder import CONTEXT_FILE, CONTEXTS, ranks_file
+from recbole_session.report.user_values import Column, UserValues, common_columns, read_user_values
+from recbole_session.run.folder import AUDIT_FILES, CONTEXTS, ranks_file
 from recbole_session.run.run import Run
 
 CELL = ["row", "candidates", "metric"]
@@ -109,12 +109,8 @@ def tidy_table(comparison: Comparison, values: UserValues, facts: pd.DataFrame |
     """Compute the table; the head of this file lists its columns.
 
     The comparison has at least one finished run, and ``values`` are its own, as tested. Without the facts of
-    `targets.user_facts` there are no slices.
-
-    Raises
-    ------
-    InputError
-        If an audit of the context has other users or targets than the test.
+    `targets.user_facts` there are no slices. An audit of the context with other users or targets than the test's is an
+    `InputError`.
     """
     parts = [_whole(comparison, values).assign(fact="", slice="", context="")]
     for fact, slices in (slice_users(facts) if facts is not None else {}).items():
@@ -211,8 +207,7 @@ def _places(means: pd.Series) -> pd.Series:
 
 def _contexts(comparison: Comparison) -> list[pd.DataFrame]:
     """Lines of the audited runs in every context."""
-    files = [CONTEXT_FILE, *(ranks_file(context) for context in CONTEXTS[1:])]
-    runs = tuple(run for run in comparison.runs if all((run.folder / file).is_file() for file in files))
+    runs = tuple(run for run in comparison.runs if all((run.folder / file).is_file() for file in AUDIT_FILES))
     if not runs:
         return []
     audited = replace(comparison, runs=runs)
@@ -220,15 +215,48 @@ def _contexts(comparison: Comparison) -> list[pd.DataFrame]:
     told = values["told"]
     for context in CONTEXTS:
         if (values[context].users, values[context].items) != (told.users, told.items):
-            raise InputError(
-                f"{ranks_file(context)} has other users or targets than ranks.csv; audit the context again"
-            )
+            raise InputError(f"{ranks_file(context)} has other users or targets than ranks.csv; audit the runs again")
     parts = {context: _means(values[context], comparison.baseline, FEWER_RESAMPLES) for context in CONTEXTS}
     # A share of a gain that may be zero means nothing.
     gain = parts["told"]["difference"].where(parts["told"]["difference_ci_low"] > 0)
     for context in CONTEXTS[1:]:
         parts[context]["kept"] = parts[context]["difference"] / gain
     return [lines.assign(context=context) for context, lines in parts.items()]
+
+
+def costs_frame(comparison: Comparison) -> pd.DataFrame:
+    """What each row took, a mean over its seeds: seconds, epochs, and where it ran."""
+    names = ["seed", "num_parameters", "train_seconds", "eval_seconds", "epochs_run", "best_epoch", "environment"]
+    results = pd.DataFrame([run.result for run in comparison.runs], columns=names)
+    costs = results.groupby(pd.Index([run.name for run in comparison.runs], dtype=object)).agg(
+        seeds=("seed", "size"),
+        parameters=("num_parameters", "first"),
+        training_seconds=("train_seconds", "mean"),
+        evaluation_seconds=("eval_seconds", "mean"),
+        epochs_run=("epochs_run", "mean"),
+        best_epoch=("best_epoch", lambda epochs: epochs.mean() + 1),
+        device=("environment", lambda of: "; ".join(sorted({f"{e['device']}, threads: {e['threads']}" for e in of}))),
+    )
+    costs = costs.reindex(pd.Index(comparison.names, name="row")).fillna({"seeds": 0})
+    return costs.astype({"seeds": int, "parameters": "Int64"}).reset_index()
+
+
+def wide(lines: pd.DataFrame, across: str | list[str], values: str) -> pd.DataFrame:
+    """One column of the tidy table, rows down and ``across`` across, both in order of appearance."""
+    table = lines.pivot(index="row", columns=across, values=values)  # noqa: PD010  pivot_table drops what is missing
+    order = lines[across].drop_duplicates()
+    return table.loc[lines["row"].unique(), order if isinstance(order, pd.Series) else pd.MultiIndex.from_frame(order)]
+
+
+def columns_of(lines: pd.DataFrame) -> list[Column]:
+    """Candidate sets and metrics of some lines, in order of appearance."""
+    return list(dict.fromkeys(zip(lines["candidates"], lines["metric"], strict=True)))
+
+
+def in_column(lines: pd.DataFrame, column: Column | None) -> pd.DataFrame:
+    """Lines of one candidate set and metric; without one, none."""
+    candidates, metric = column or (None, None)
+    return lines[(lines["candidates"] == candidates) & (lines["metric"] == metric)]
 
 
 def empty_table() -> pd.DataFrame:

@@ -69,9 +69,7 @@ class UserValues:
 
 
 def common_columns(runs: Sequence[Run]) -> list[Column]:
-    """Candidate sets and metrics that all runs have, in the order of the first."""
-    if not runs:
-        return []
+    """Candidate sets and metrics that all runs, at least one, have, in the order of the first."""
     results = [run.result["test"] for run in runs]
     return [
         (candidates, metric)
@@ -84,10 +82,7 @@ def common_columns(runs: Sequence[Run]) -> list[Column]:
 def read_user_values(comparison: Comparison, context: str = "told") -> UserValues:
     """Values of every row and seed, from the ranks of its runs, at least one of them; ``context`` as in `Run.ranks`.
 
-    Raises
-    ------
-    InputError
-        If two runs differ in their data, test users, targets or numbers of candidates and cannot be paired.
+    Runs that differ in their data, test users, targets or numbers of candidates cannot be paired: an `InputError`.
     """
     for run in comparison.runs:
         _check_same_data(run, comparison.runs[0])

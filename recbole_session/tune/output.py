@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_session.config.values import dump_yaml
-from recbole_session.files import replacing
+from recbole_session.files import replacing, write_text
 from recbole_session.live import Rows, in_words
 from recbole_session.tune.search_space import Search, decode
 
@@ -24,30 +24,38 @@ FILES = ("best.yaml", "trials.csv", "importance.png")
 _MIN_FOR_IMPORTANCE = 4  # trials that ran to their end
 
 
-def write_best(
+def write_results(
     study: optuna.Study, search: Search, folder: Path, config_files: Sequence[str], given: Mapping[str, Any]
-) -> Path | None:
-    """Write best.yaml: the keys of the command line, and those that were found; None where no trial ran to its end.
+) -> None:
+    """Write `FILES`, and say so; ``given`` are the keys of the command line."""
+    best, trials, picture = (folder / name for name in FILES)
+    write_text(trials, trials_csv(study, search))
+    written = [trials]
+    if (found := best_trial(study)) is not None:
+        write_text(best, _best_yaml(study, search, found, [*config_files, str(best)], given))
+        written.append(best)
+    if shares := importances(study):
+        print(f"importance: {', '.join(f'{key} {share:.2f}' for key, share in shares.items())}")
+        if draw_importances(study, search.metric, picture):
+            written.append(picture)
+        else:
+            print('importance.png was left out; pip install "recbole-session[plot]" for it')
+    print(f"{folder}: {', '.join(path.name for path in written)}")
 
-    ``config_files`` are named in the command at the top of the file; their keys are not repeated in it.
-    """
-    best = best_trial(study)
-    if best is None:
-        return None
-    path = folder / FILES[0]
-    keys = {"model": search.config["model"], "dataset": search.dataset, **given, **decode(search.space, best.params)}
-    files = shlex.quote(" ".join([*config_files, str(path)]))
-    head = (
+
+def _best_yaml(
+    study: optuna.Study, search: Search, best: FrozenTrial, config_files: Sequence[str], given: Mapping[str, Any]
+) -> str:
+    """Keys of the command line, and those that were found; ``config_files`` hold the others, and these at last."""
+    keys = {name: search.config[name] for name in ("model", "dataset")} | {**given, **decode(search.space, best.params)}
+    return (
         f"# {search.metric} {best.value:.6f}: the best of {len(study.trials)} trials, number {best.number}\n"
-        f"# python run_recbole_session.py --config_files={files}\n"
+        f"# python run_recbole_session.py --config_files={shlex.quote(' '.join(config_files))}\n{dump_yaml(keys)}"
     )
-    with replacing(path) as temporary:
-        temporary.write_text(head + dump_yaml(keys), encoding="utf-8")
-    return path
 
 
-def write_trials(study: optuna.Study, search: Search, folder: Path) -> Path:
-    """Write trials.csv: a row per trial, with its state, its value on validation and its keys."""
+def trials_csv(study: optuna.Study, search: Search) -> str:
+    """Return a row per trial, with its state, its value on validation and its keys."""
     attributes = ["epoch", "epochs_run", "failure"]
     frame = study.trials_dataframe(attrs=("number", "state", "value", "user_attrs", "params"))
     frame.columns = pd.Index([name.removeprefix("user_attrs_").removeprefix("params_") for name in frame.columns])
@@ -55,10 +63,7 @@ def write_trials(study: optuna.Study, search: Search, folder: Path) -> Path:
     frame["state"] = frame["state"].str.lower()
     repeated = frame["number"].map({lost: f"repeated as trial {number}" for lost, number in repetitions(study).items()})
     frame["failure"] = repeated.where(repeated.notna(), frame["failure"])
-    path = folder / FILES[1]
-    with replacing(path) as temporary:
-        frame.convert_dtypes().to_csv(temporary, index=False)
-    return path
+    return frame.convert_dtypes().to_csv(index=False)
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
@@ -74,22 +79,21 @@ def importances(study: optuna.Study) -> dict[str, float]:
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
 
 
-def draw_importances(study: optuna.Study, metric: str, folder: Path) -> Path | None:
-    """Draw a bar per key; None where matplotlib is missing."""
+def draw_importances(study: optuna.Study, metric: str, path: Path) -> bool:
+    """Draw a bar per key; False where matplotlib is missing."""
     try:
         import matplotlib
     except ImportError:
-        return None
+        return False
     matplotlib.use("agg")
     from optuna.visualization.matplotlib import plot_param_importances
 
     axes = plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0), target_name=metric)
     axes.set_title(f"share of the variance of {metric}")
     figure: Any = axes.figure
-    path = folder / FILES[2]
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight")
-    return path
+    return True
 
 
 # ---- in a terminal

@@ -4,15 +4,16 @@ A space is what its file says: by key, a list of choices, or a mapping with ``lo
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from recbole_session.config.models import PROPERTIES
 from recbole_session.config.rules import check_value
 from recbole_session.config.session_config import SessionConfig, known_keys
-from recbole_session.config.values import read_yaml_file
+from recbole_session.config.values import deep_merge, read_yaml_file
 from recbole_session.errors import InputError, nearest
 
 PAPER_SPACE = PROPERTIES / "search" / "paper.yaml"
@@ -32,9 +33,7 @@ Space = Mapping[str, Any]
 class Search:
     """What is searched, and on what."""
 
-    dataset: str
-    keys: Mapping[str, Any]  # that all trials share, with ``model``
-    config: SessionConfig  # of these keys
+    config: SessionConfig  # of the keys that all trials share
     space: Space
     sampler: str  # tpe or grid
 
@@ -42,6 +41,21 @@ class Search:
     def metric(self) -> str:
         """What is maximised, in words."""
         return f"{str(self.config['valid_metric']).lower()} ({Path(self.config['valid_candidates']).stem}, validation)"
+
+
+def read_search(
+    names: Mapping[str, str], config_files: Sequence[str], command_line: Mapping[str, Any], source: Path, sampler: str
+) -> Search:
+    """Read and check all that a search is made of: ``names`` of model and dataset, and the space in ``source``."""
+    shared: dict[str, Any] = reduce(deep_merge, (*map(read_yaml_file, config_files), command_line), {})
+    config = SessionConfig(config_dict={**shared, **names})
+    for key in config.unused_keys:
+        if key in command_line:
+            raise InputError(f"--{key} is given, but {config['model']} does not read it; leave it out")
+    space = check_space(read_space(source), str(source), config, command_line)
+    if sampler == "grid":
+        grid_of(space)
+    return Search(config, space, sampler)
 
 
 def encode(choices: list[Any]) -> dict[Any, Any]:
@@ -75,11 +89,6 @@ def read_space(path: Path) -> Space:
 
         hidden_size: [32, 64, 128]
         learning_rate: {low: 1.0e-4, high: 1.0e-2, log: True}
-
-    Raises
-    ------
-    InputError
-        Naming file and key.
     """
     space = read_yaml_file(path)
     if not space:
@@ -106,13 +115,8 @@ def check_space(space: Space, source: str, config: SessionConfig, fixed: Mapping
     """Check a space against the model, and return it without the keys that change nothing for it.
 
     Messages name ``source``. ``config`` is that of the model, with the keys that are not searched, and ``fixed`` are
-    the keys of the command line.
-
-    Raises
-    ------
-    InputError
-        For an unknown key, one that may not be searched, or one that the command line sets; for a value that its rule
-        does not allow; if nothing is left to search.
+    the keys of the command line. Refused are unknown keys, those that may not be searched or that the command line
+    sets, values that their rule does not allow, and a space of which nothing is left.
     """
     defaults = config.internal_config_dict
     known = known_keys(defaults)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import tempfile
 import time
 import warnings
@@ -16,7 +15,6 @@ from filelock import FileLock
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.exc import SQLAlchemyError
 
-from recbole_session.compare.resolving import read_data
 from recbole_session.compare.runs import identity
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.errors import InputError
@@ -39,17 +37,14 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 def open_study(search: Search, storage: str) -> optuna.Study:
     """Open the study in ``storage``, a file or the URL of a database, or begin one.
 
-    Raises
-    ------
-    InputError
-        If it was begun with another dataset, space or other keys, or the storage cannot be used.
+    One that was begun with another dataset, space or other keys, or a storage that cannot be used, is an `InputError`.
     """
     values = {key: value for key, value in search.config.resolved.items() if key not in search.space}
     ours = {
-        "dataset": read_data(search.config),
+        "dataset": build(search.config, with_model=False).checksum,
         "search space": json.dumps(search.space, sort_keys=True),
         "sampler": search.sampler,
-        "keys": identity(values, frozenset(search.config.internal_config_dict)),
+        "keys": identity(values, search.config),
     }
     try:
         with _sole_opener(storage) as url:
@@ -113,14 +108,8 @@ def tune(study: optuna.Study, search: Search, n_trials: int, timeout: float | No
     """Add trials until the study, with those of other processes, has ``n_trials``; standard output shows the progress.
 
     Finished, pruned and failed trials count, and those in progress; of a grid there are no more than it has. After
-    ``timeout`` seconds this process begins no further trial.
-
-    Raises
-    ------
-    InputError
-        If the storage can no longer be written to.
-    Interrupted
-        At SIGINT or SIGTERM; the trial in progress is repeated when the search is resumed.
+    ``timeout`` seconds this process begins no further trial. A storage that can no longer be written to is an
+    `InputError`. SIGINT and SIGTERM raise `Interrupted`; the trial in progress is repeated when the search is resumed.
     """
     if search.sampler == "grid":
         grid = grid_of(search.space)
@@ -170,7 +159,7 @@ def _run(study: optuna.Study, trial: optuna.Trial, search: Search) -> float:
             raise optuna.TrialPruned
 
     try:
-        trainer = train(search.dataset, {**search.keys, **keys}, hook)
+        trainer = train({**search.config.external_config_dict, **keys}, hook)
     except InputError as error:
         trial.set_user_attr("failure", str(error))
         raise
@@ -196,20 +185,20 @@ def _has_room(study: optuna.Study, n_trials: int) -> bool:
         time.sleep(1)
 
 
-def train(dataset: str, keys: Mapping[str, Any], hook: Callable[[int, float], None] | None = None) -> SessionTrainer:
+def train(keys: Mapping[str, Any], hook: Callable[[int, float], None] | None = None) -> SessionTrainer:
     """Train as `run_session` does, to the same bits, and stop before the test split.
 
-    The keys name the model. ``hook`` is the trainer's ``validation_hook``, and its ``best_valid_score`` is the best
-    value of ``valid_metric`` among ``valid_candidates``. Beside the errors of `run_session` there is one for a dataset
-    without a user to validate on.
+    The keys name model and dataset. ``hook`` is the trainer's ``validation_hook``, and its ``best_valid_score`` is the
+    best value of ``valid_metric`` among ``valid_candidates``. Beside the errors of `run_session` there is one for a
+    dataset without a user to validate on.
     """
-    config = SessionConfig(None, dataset, config_dict=keys)
+    config = SessionConfig(config_dict=keys)
     parts = build(config)
     if not parts.valid:
-        raise InputError(f"dataset {dataset!r} has no user with four interactions, so there is nothing to tune on")
+        raise InputError(f"dataset {config['dataset']!r} has no user with four interactions: nothing to tune on")
     with tempfile.TemporaryDirectory() as folder:
         trainer = SessionTrainer(parts, Path(folder))
         trainer.validation_hook = hook
         with trainer.run_log:
-            trainer.fit(parts.train, parts.valid, show_progress=config["show_progress"] and sys.stderr.isatty())
+            trainer.fit(parts.train, parts.valid)
     return trainer

@@ -11,7 +11,6 @@ import pytest
 
 import recbole_session
 from recbole_session.cli import main
-from recbole_session.commands import recommend as recommend_command
 from tests.conftest import DAY
 from tests.inference.conftest import ROWS, TITLES, TrainToy, histories_and_targets, with_sessions
 from tests.inference.test_ranks import ranks_of_run
@@ -213,6 +212,7 @@ def test_histories_are_read_as_they_are_answered(folder: Path, monkeypatch: pyte
     import gc
 
     from recbole_session.inference.histories import Request
+    from recbole_session.inference.recommender import Recommender
 
     source = tmp_path / "many.jsonl"
     source.write_text("".join(json.dumps({"user": n, "history": [["i1", n]]}) + "\n" for n in range(100)))
@@ -222,14 +222,13 @@ def test_histories_are_read_as_they_are_answered(folder: Path, monkeypatch: pyte
 
     before = count()  # those of other tests
     alive: list[int] = []
-    cut = recommend_command.in_batches
+    answer = Recommender.answer
 
-    def counted(requests: object, size: int) -> object:
-        for batch in cut(requests, size):
-            alive.append(count() - before)
-            yield batch
+    def counted(self: Recommender, *arguments: object) -> object:
+        alive.append(count() - before)
+        return answer(self, *arguments)
 
-    monkeypatch.setattr(recommend_command, "in_batches", counted)
+    monkeypatch.setattr(Recommender, "answer", counted)
     assert recommend(folder, tmp_path / "out.csv", f"--histories={source}", "--batch_size=10", "--k=2") == 0
     assert len(alive) == 10
     assert max(alive) <= 20  # this batch, and the one before it that is not yet let go

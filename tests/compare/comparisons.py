@@ -3,7 +3,6 @@
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,7 +29,7 @@ def arguments(base: Path, *options: str, plan: str = PLAN, **keys: object) -> li
     return ["compare", "--dataset=toy", f"--plan={file}", "--no_context", *options, *given]
 
 
-def write_metrics(comparison: Comparison, folder: Path, settings: Mapping[str, Any]) -> list[Path]:
+def write_metrics(comparison: Comparison, folder: Path) -> list[Path]:
     """Stand in for the report: every metric and the ranks, without the clocks."""
     lines = []
     for name in comparison.names:
@@ -39,7 +38,7 @@ def write_metrics(comparison: Comparison, folder: Path, settings: Mapping[str, A
             lines.append(json.dumps([name, run.seed, run.result["valid"], run.result["test"], ranks]))
     lines += [f"failed: {cell}: {reason}" for cell, reason in comparison.failures.items()]
     (folder / "metrics.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    (folder / "settings.json").write_text(json.dumps(comparison.settings), encoding="utf-8")
     return [folder / "metrics.txt"]
 
 

@@ -31,10 +31,10 @@ def test_paper_has_the_rows_of_table_2_in_order(toy: dict[str, str]) -> None:
     plan = read_preset("paper")
     prepared = prepare(plan, "toy", [], toy)
     features = [f.split(" + ") for f in PAPER_TABLE_2]
-    assert [row.resolved.get("session_features") for row in prepared.rows] == [None, [], None, [], *features]
+    assert [row.config.resolved.get("session_features") for row in prepared.rows] == [None, [], None, [], *features]
     models = ["SASRec", "SessionSASRec", "BERT4Rec"] + ["SessionBERT4Rec"] * 8
-    assert [row.model for row in prepared.rows] == models
-    assert not any(row.resolved.get("tie_embeddings") for row in prepared.rows)
+    assert [row.config["model"] for row in prepared.rows] == models
+    assert not any(row.config.resolved.get("tie_embeddings") for row in prepared.rows)
     assert plan.baseline == prepared.rows[3].name
     assert plan.seeds == (2020, 2021, 2022, 2023, 2024)
 
@@ -43,8 +43,8 @@ def test_rows_of_the_paper_have_size_and_training_in_common(toy: dict[str, str])
     """RecBole's defaults for SASRec and BERT4Rec are others."""
     rows = prepare(read_preset("paper"), "toy", [], toy).rows
     for key in ("hidden_size", "n_layers", "n_heads", "inner_size", "learner", "epochs", "MAX_ITEM_LIST_LENGTH"):
-        assert len({row.resolved[key] for row in rows}) == 1, key
-    assert [row.resolved["train_batch_size"] for row in rows] == [2048, 64, 2048] + [64] * 8
+        assert len({row.config.resolved[key] for row in rows}) == 1, key
+    assert [row.config.resolved["train_batch_size"] for row in rows] == [2048, 64, 2048] + [64] * 8
     assert all("temporal_dim" not in row.keys for row in (rows[0], rows[2]))  # not read, so not given
 
 
@@ -52,13 +52,13 @@ def test_models_compares_the_two_models_with_their_own_defaults(toy: dict[str, s
     rows = prepare(read_preset("models"), "toy", [], toy).rows
     features = [[], ["ST"], ["SSE"], ["TSA"], ["GAP"], ["SSE", "GAP"]]
     features += [["ST", "SSE", "TSA"], ["ST", "SSE", "GAP"], ["ST", "SSE", "TSA", "GAP"]]
-    found = [(row.model, row.resolved["session_features"]) for row in rows]
+    found = [(row.config["model"], row.config.resolved["session_features"]) for row in rows]
     assert found == [(model, each) for model in ("SessionBERT4Rec", "SessionSASRec") for each in features]
     assert [row.name for row in rows] == [f"{model} [{', '.join(each)}]" for model, each in found]
     for row in rows:
-        defaults = SessionConfig(row.model, "toy").resolved
+        defaults = SessionConfig(row.config["model"], "toy").resolved
         others = defaults.keys() - {*toy, "session_features", "valid_candidates"}
-        assert all(row.resolved[key] == defaults[key] for key in others)
+        assert all(row.config.resolved[key] == defaults[key] for key in others)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_sweeps_of_figure_2(preset: str, key: str, values: list[int], feature: s
     rows = prepare(plan, "toy", [], toy).rows
     assert plan.sweep == key
     swept = {row.name for row in plan.rows if key in row.keys}
-    assert [row.resolved[key] for row in rows if row.name in swept] == values
-    assert all(row.resolved["session_features"] == [feature] for row in rows if row.name in swept)
+    assert [row.config.resolved[key] for row in rows if row.name in swept] == values
+    assert all(row.config.resolved["session_features"] == [feature] for row in rows if row.name in swept)
     assert [row.name for row in rows if row.name not in swept] == [plan.baseline] == ["SessionBERT4Rec []"]
 
 
@@ -82,8 +82,8 @@ def test_sweeps_of_figure_2(preset: str, key: str, values: list[int], feature: s
 def test_every_preset_resolves_with_the_paper_settings(preset: str, toy: dict[str, str]) -> None:
     file = Path(__file__).resolve().parents[2] / "configs" / "paper" / "ml-1m.yaml"
     for row in prepare(read_preset(preset), "toy", [str(file)], toy).rows:
-        assert row.resolved["hidden_size"] == 256
-        assert row.resolved["stopping_step"] == 400
+        assert row.config.resolved["hidden_size"] == 256
+        assert row.config.resolved["stopping_step"] == 400
 
 
 def test_precedence(tmp_path: Path, toy: dict[str, str]) -> None:
@@ -98,7 +98,7 @@ def test_precedence(tmp_path: Path, toy: dict[str, str]) -> None:
     )
     (row,) = prepare(plan, "toy", [str(tmp_path / "a.yaml")], {**toy, "learning_rate": 0.4}).rows
     keys = ("inner_size", "hidden_size", "n_layers", "epochs", "learning_rate")
-    assert [row.resolved[key] for key in keys] == [256, 1, 2, 3, 0.4]
+    assert [row.config.resolved[key] for key in keys] == [256, 1, 2, 3, 0.4]
 
 
 def test_names_of_runs_without_one(tmp_path: Path) -> None:

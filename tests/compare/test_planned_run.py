@@ -8,11 +8,12 @@ import pytest
 from recbole_session.compare import planned_run
 from recbole_session.compare.planned_run import PlannedRun
 from recbole_session.compare.resolving import ResolvedRow
+from recbole_session.config.session_config import SessionConfig
 from recbole_session.run.trainer import SessionTrainer
 from recbole_session.run.training import run_session
 from tests.conftest import TINY_MODEL, WriteDataset, random_rows
 
-ROWS = [ResolvedRow(name, "Pop", "toy", {}, {}, frozenset(), "") for name in ("one", "two")]
+ROWS = [ResolvedRow(name, SessionConfig("Pop", "toy"), "") for name in ("one", "two")]
 
 
 @pytest.fixture(autouse=True)

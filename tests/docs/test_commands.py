@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from recbole_session.cli import SUBCOMMANDS, main, parse
-from recbole_session.commands.compare import _OPTIONS, _plan
-from recbole_session.commands.tune import _search
-from recbole_session.compare.plan import shared_keys
+from recbole_session.commands.compare import _OPTIONS
+from recbole_session.compare.plan import choose_plan, shared_keys
 from recbole_session.compare.resolving import _config, check_names, overridden
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.config.values import parse_command_line
 from recbole_session.run.training import run_session
+from recbole_session.tune.search_space import PAPER_SPACE, read_search
 from tests.conftest import DAY, random_rows
 from tests.converters.test_datasets import CASES
 
@@ -77,14 +77,15 @@ def check(argv: list[str]) -> None:
     elif argv[0] in ("compare", "tune"):
         keys = parse_command_line(arguments.keys)
         files = str(keys.pop("config_files", "")).split()
-        if argv[0] == "tune":
-            _search(arguments, files, keys)
-            return
         check_names(keys, _OPTIONS, arguments.dataset)
-        plan = _plan(arguments)
+        if argv[0] == "tune":
+            names = {"model": arguments.model, "dataset": arguments.dataset}
+            read_search(names, files, keys, arguments.search or PAPER_SPACE, arguments.sampler)
+            return
+        plan = choose_plan(arguments.preset, arguments.plan, arguments.seeds, arguments.baseline, arguments.name)
         shared = shared_keys(plan, files, keys)
         for row in plan.rows:
-            _config(overridden(row, keys), arguments.dataset, shared, keys)
+            _config(overridden(row, keys), {**shared, "dataset": arguments.dataset}, keys)
 
 
 @pytest.fixture(scope="module")

@@ -36,8 +36,9 @@ def folder(make_run, tmp_path):
     comparison = Comparison(
         NAMES["link"], NAMES["html"], (*NAMES.values(), "gone"), NAMES["html"], tuple(runs), failures
     )
-    comparison = replace(comparison, sweep_key=NAMES["html"], sweep_values={NAMES["latex"]: 1})
-    write_report(comparison, tmp_path / "report", {NAMES["html"]: NAMES["html"]})
+    settings = {NAMES["html"]: NAMES["html"]}
+    comparison = replace(comparison, sweep_key=NAMES["html"], sweep_values={NAMES["latex"]: 1}, settings=settings)
+    write_report(comparison, tmp_path / "report")
     return tmp_path / "report"
 
 

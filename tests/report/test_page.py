@@ -191,7 +191,7 @@ def test_links_lead_to_the_run_folders(open_page: Open, page: Path) -> None:
 def test_a_sweep_is_drawn_at_its_values(open_page: Open, make_run: Any, tmp_path: Path) -> None:
     runs = tuple(make_run(name, {"all": ranks}) for name, ranks in (("a", [1, 30]), ("m=4", [2, 3]), ("m=64", [4, 30])))
     sweep = ("temporal_dim", {"m=4": 4, "m=64": 64})
-    write_report(Comparison("dims", "toy", ("a", "m=4", "m=64"), "a", runs, {}, *sweep), tmp_path, {})
+    write_report(Comparison("dims", "toy", ("a", "m=4", "m=64"), "a", runs, {}, *sweep), tmp_path)
     browser = open_page(tmp_path / "report.html", 420)
     assert texts(browser, "#sweep-picture .keys span") == ["temporal_dim", "a"]
     assert {"4", "64", "temporal_dim"} <= set(texts(browser, "#sweep-picture svg text"))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from recbole_session.compare.runs import Comparison
-from recbole_session.report.analysis import analyse
+from recbole_session.report.analysis import Analysis
 from recbole_session.report.headings import MISSING
 from recbole_session.report.report import write_report
 from recbole_session.report.user_values import read_user_values
@@ -93,7 +93,7 @@ def test_the_values_of_the_ranks_are_those_of_the_result(trained):
 
 
 def test_a_report_is_whole(trained, tmp_path):
-    written = write_report(trained, tmp_path / "new" / "report", {"preset": "<none>"})
+    written = write_report(replace(trained, settings={"preset": "<none>"}), tmp_path / "new" / "report")
     assert {path.name for path in written} == FILES == {path.name for path in (tmp_path / "new" / "report").iterdir()}
     page = (tmp_path / "new" / "report" / "report.html").read_text(encoding="utf-8")
     checker = check_page(page)
@@ -120,7 +120,7 @@ def test_a_report_is_whole(trained, tmp_path):
 def test_the_same_runs_give_the_same_bytes(trained, tmp_path):
     for name in ("one", "two"):
         order = trained.runs if name == "one" else trained.runs[::-1]
-        write_report(replace(trained, runs=order), tmp_path / name, {})
+        write_report(replace(trained, runs=order), tmp_path / name)
     for file in FILES:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
 
@@ -129,8 +129,8 @@ def test_seconds_stay_out_of_the_files_that_must_not_change(trained, tmp_path):
     slower = [Run(run.folder, run.name) for run in trained.runs]
     for run in slower:
         run.result.update(train_seconds=1e6, eval_seconds=1e6)
-    write_report(trained, tmp_path / "one", {})
-    write_report(replace(trained, runs=tuple(slower)), tmp_path / "two", {})
+    write_report(trained, tmp_path / "one")
+    write_report(replace(trained, runs=tuple(slower)), tmp_path / "two")
     differing = {f for f in FILES if (tmp_path / "one" / f).read_bytes() != (tmp_path / "two" / f).read_bytes()}
     assert differing == {"costs.md", "costs.csv", "report.html"}
 
@@ -141,7 +141,7 @@ def test_rows_may_choose_their_epoch_among_different_candidates(make_run, tmp_pa
         make_run(name, {"all": [1, 2, 30]}, config={"valid_metric": "NDCG@10", "valid_candidates": candidates})
         for name, candidates in (("a", "all"), ("b", "random"))
     )
-    write_report(Comparison("test", "toy", ("a", "b"), "a", runs), tmp_path, {})
+    write_report(Comparison("test", "toy", ("a", "b"), "a", runs), tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Choice of the epoch" not in text
     assert "valid_candidates=random" in text
@@ -151,7 +151,7 @@ def test_without_the_dataset_the_report_says_why_there_are_no_slices(make_run, t
     runs = tuple(make_run(name, {"all": [1, 2, 30]}, config={"data_path": "nowhere"}) for name in ("a", "b"))
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "slices.csv").write_text("old")
-    written = write_report(Comparison("test", "toy", ("a", "b"), "a", runs), tmp_path / "report", {})
+    written = write_report(Comparison("test", "toy", ("a", "b"), "a", runs), tmp_path / "report")
     assert {path.name for path in written} == FILES - {"slices.csv", "examples.csv"}
     assert not (tmp_path / "report" / "slices.csv").exists()
     assert "there is no nowhere" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
@@ -160,7 +160,7 @@ def test_without_the_dataset_the_report_says_why_there_are_no_slices(make_run, t
 
 def test_a_comparison_of_failures_has_a_report_too(tmp_path):
     comparison = Comparison("test", "toy", ("a", "b"), "a", (), {("a", 1): "broken", ("b", 1): "broken"})
-    write_report(comparison, tmp_path, {})
+    write_report(comparison, tmp_path)
     assert "a, seed 1: failed: broken" in (tmp_path / "table.md").read_text(encoding="utf-8")
     check_page((tmp_path / "report.html").read_text(encoding="utf-8"))
 
@@ -170,7 +170,7 @@ def test_a_sweep_is_drawn_over_its_key(make_run, tmp_path):
     comparison = Comparison(
         "segments", "toy", ("a", "m=1", "m=5"), "a", runs, {}, "max_session_segments", {"m=1": 1, "m=5": 5}
     )
-    write_report(comparison, tmp_path, {})
+    write_report(comparison, tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "sweep" in check_page(page).ids
     assert data_of(page)["sweep"] == {"key": "max_session_segments", "values": {"m=1": 1, "m=5": 5}}
@@ -182,7 +182,7 @@ def test_an_audit_of_the_context_is_reported(make_run, tmp_path):
         for context in ("inferred", "withheld"):
             (run.folder / f"ranks-{context}.csv").write_bytes((run.folder / "ranks.csv").read_bytes())
         write_contexts(run.folder)
-    written = write_report(Comparison("test", "toy", ("a", "b"), "a", runs), tmp_path, {})
+    written = write_report(Comparison("test", "toy", ("a", "b"), "a", runs), tmp_path)
     assert "context.csv" in {path.name for path in written}
     assert "context" in check_page((tmp_path / "report.html").read_text(encoding="utf-8")).ids
     assert "| b | 1.0000 | 1.0000 | 1.0000 | +1.0000 | +1.0000 | +1.0000 | 100% | 100% |" in (
@@ -193,7 +193,7 @@ def test_an_audit_of_the_context_is_reported(make_run, tmp_path):
 def test_the_summary_says_when_seeds_disagree(make_run):
     runs = [make_run("a", {"all": [20] * 40}, seed=seed) for seed in (1, 2)]
     runs += [make_run("b", {"all": [1] * 40}, seed=1), make_run("b", {"all": [30] * 40}, seed=2)]
-    sentences = analyse(Comparison("test", "toy", ("a", "b"), "a", tuple(runs)), {}).summary
+    sentences = Analysis(Comparison("test", "toy", ("a", "b"), "a", tuple(runs))).summary
     assert "not significantly different (Holm-corrected p < 0.001 over users, p = 1.000 over users and" in sentences[0]
     assert "0 are significantly better and 0 significantly worse" in sentences[1]
     assert sentences[1].endswith("the other 2 could be chance with these 40 users and these seeds.")
@@ -209,7 +209,7 @@ def test_the_summary_says_when_a_seed_falls_behind(make_run):
         for name, counts in hits.items()
         for seed, n in enumerate(counts)
     ]
-    sentences = analyse(Comparison("test", "toy", ("a", "b"), "a", tuple(runs)), {}).summary
+    sentences = Analysis(Comparison("test", "toy", ("a", "b"), "a", tuple(runs))).summary
     assert "significantly more (Holm-corrected p < 0.001 over users, p = 0.00" in sentences[0]
     assert "2 are significantly better and 0 significantly worse" in sentences[1]
     assert sentences[2].startswith("2 of the significant differences do not hold in every seed")
@@ -218,7 +218,7 @@ def test_the_summary_says_when_a_seed_falls_behind(make_run):
 
 def test_the_summary_says_that_one_seed_speaks_of_models(make_run):
     runs = (make_run("a", {"all": [20] * 40}), make_run("b", {"all": [1] * 40}))
-    sentences = analyse(Comparison("test", "toy", ("a", "b"), "a", runs), {}).summary
+    sentences = Analysis(Comparison("test", "toy", ("a", "b"), "a", runs)).summary
     assert "significantly more (Holm-corrected p < 0.001 over users);" in sentences[0]
     assert sentences[1].endswith("could be chance with these 40 users.")
     assert sentences[2].startswith("2 of the significant differences compare these trained models and not")
@@ -227,7 +227,7 @@ def test_the_summary_says_that_one_seed_speaks_of_models(make_run):
 def test_the_differences_show_both_tests_and_a_dash_for_none(make_run, tmp_path):
     runs = [make_run(name, {"all": [rank] * 40}, seed=seed) for name, rank in (("a", 20), ("b", 1)) for seed in (1, 2)]
     comparison = Comparison("test", "toy", ("a", "b", "c"), "a", (*runs, make_run("c", {"all": [1] * 40}, seed=1)))
-    write_report(comparison, tmp_path, {})
+    write_report(comparison, tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "| p, users | p, users (Holm) | p, users and seeds (Holm) |" in text
     assert "| b | +1.0000 | +1.0000 to +1.0000 | < 0.001 | < 0.001 | < 0.001 |" in text
@@ -244,7 +244,7 @@ def test_epochs_that_a_time_limit_made_differ_are_marked_at_the_deviation(make_r
     runs = [make_run("a", {"all": [1, 20]}, seed=seed, epochs_run=6, config=config) for seed in (1, 2)]
     runs += [make_run("b", {"all": [1, 2]}, seed=seed, epochs_run=4 + seed, config=config) for seed in (1, 2)]
     runs += [make_run("c", {"all": [1, 2]}, seed=seed, epochs_run=4 + seed) for seed in (1, 2)]
-    write_report(Comparison("test", "toy", ("a", "b", "c"), "a", tuple(runs)), tmp_path, {})
+    write_report(Comparison("test", "toy", ("a", "b", "c"), "a", tuple(runs)), tmp_path)
     lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
     assert [line.count("± 0.0000§") for line in lines[2:5]] == [0, 2, 0]
     sentence = "§ train_time_limit stopped the seeds after different numbers of epochs, which ± includes: b ran 5 to 6"

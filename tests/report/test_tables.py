@@ -1,17 +1,14 @@
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
 from recbole_session.compare.runs import Comparison
+from recbole_session.report.analysis import Analysis
 from recbole_session.report.headings import MISSING, how_many, metric_title, signed
 from recbole_session.report.sentences import failures, legend
-from recbole_session.report.tables import (
-    costs_frame,
-    costs_markdown,
-    metrics_frame,
-    metrics_latex,
-    metrics_markdown,
-)
-from recbole_session.report.tidy import empty_table
+from recbole_session.report.tables import costs_markdown, metrics_frame, metrics_latex, metrics_markdown
+from recbole_session.report.tidy import columns_of, costs_frame
 
 
 def line(row, mean, place=0, verdict="", sd=None, p=None, p_methods=None):
@@ -39,8 +36,14 @@ def whole():
     )
 
 
+def analysis_of(comparison, whole):
+    notes = {"legend": legend(comparison, whole), "failures": failures(comparison)}
+    costs = costs_frame(comparison)
+    return SimpleNamespace(comparison=comparison, costs=costs, whole=whole, columns=columns_of(whole), **notes)
+
+
 def test_markdown_by_hand(comparison, whole):
-    text = metrics_markdown(comparison, whole, legend(comparison, whole), failures(comparison))
+    text = metrics_markdown(analysis_of(comparison, whole))
     assert text.splitlines() == [
         "| model | parameters | NDCG@10 all |",
         "| --- | ---: | ---: |",
@@ -63,7 +66,7 @@ def test_markdown_by_hand(comparison, whole):
 
 
 def test_latex_by_hand(comparison, whole):
-    lines = metrics_latex(comparison, whole, legend(comparison, whole), failures(comparison)).splitlines()
+    lines = metrics_latex(analysis_of(comparison, whole)).splitlines()
     assert lines[:9] == [
         r"% \usepackage{booktabs}",
         r"\begin{tabular}{lrr}",
@@ -83,7 +86,7 @@ def test_latex_by_hand(comparison, whole):
 
 
 def test_csv_by_hand(comparison, whole):
-    frame = metrics_frame(comparison, whole, failures(comparison))
+    frame = metrics_frame(analysis_of(comparison, whole))
     assert list(frame) == ["row", "parameters", "seeds", "ndcg@10 all", "ndcg@10 all sd", "ndcg@10 all verdict", "note"]
     assert frame["ndcg@10 all"].tolist()[:3] == [0.12341, 0.3, 0.05]
     assert frame["ndcg@10 all"].isna().tolist() == [False, False, False, True, True]
@@ -123,10 +126,10 @@ def test_the_legend_says_that_the_baseline_has_no_result(make_run):
 
 def test_without_any_result_the_table_still_says_why():
     comparison = Comparison("t", "toy", ("a",), "a", (), {("a", 1): "broken"})
-    whole, notes = empty_table(), failures(comparison)
-    assert "a, seed 1: failed: broken" in metrics_markdown(comparison, whole, legend(comparison, whole), notes)
-    assert r"\end{tabular}" in metrics_latex(comparison, whole, [], notes)
-    assert metrics_frame(comparison, whole, notes)["note"].tolist() == ["a, seed 1: failed: broken"]
+    analysis = Analysis(comparison)
+    assert "a, seed 1: failed: broken" in metrics_markdown(analysis)
+    assert r"\end{tabular}" in metrics_latex(analysis)
+    assert metrics_frame(analysis)["note"].tolist() == ["a, seed 1: failed: broken"]
 
 
 def test_costs_are_means_over_seeds(make_run):

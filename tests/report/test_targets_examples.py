@@ -2,7 +2,7 @@ import pandas as pd
 
 from recbole_session.compare.runs import Comparison
 from recbole_session.data.dataset import SessionDataset
-from recbole_session.report.analysis import analyse
+from recbole_session.report.analysis import Analysis
 from recbole_session.report.report import write_report
 from recbole_session.report.targets import find_examples
 from tests.conftest import DAY
@@ -46,7 +46,7 @@ def test_they_are_shown_wherever_the_report_is_written(make_run, write_dataset, 
     comparison = comparison_of(make_run, [80, 1, 6, 7], [10, 4, 3, 7])
     for run in comparison.runs:
         run.dataset = lambda data_path: (dataset := SessionDataset(build_config("SASRec"))).build() and dataset
-    write_report(comparison, tmp_path / "report", {})
+    write_report(comparison, tmp_path / "report")
     table = pd.read_csv(tmp_path / "report" / "examples.csv")
     assert table["target"].tolist() == [HOSTILE, "i6", "i1"]
     assert r'| &lt;b&gt;Tom &amp; "Jerry" \| \$1&lt;/b&gt; | later | 80 | 10 |' in (
@@ -56,6 +56,6 @@ def test_they_are_shown_wherever_the_report_is_written(make_run, write_dataset, 
     assert "&lt;b&gt;Tom &amp; &#34;Jerry&#34; | $1&lt;/b&gt;" in page
     assert HOSTILE not in page
     del comparison.runs[0].dataset  # the data is not where the configuration says
-    assert analyse(comparison, {}).examples.empty
-    write_report(comparison, tmp_path / "report", {})
+    assert Analysis(comparison).examples.empty
+    write_report(comparison, tmp_path / "report")
     assert not (tmp_path / "report" / "examples.csv").exists()

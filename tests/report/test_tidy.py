@@ -219,7 +219,7 @@ def test_a_statistic_of_ones_own_is_a_column(make_run, monkeypatch, tmp_path):
     )
     ranks = {"base": [9, 8, 7, 6, 30], "other": [1, 2, 3, 4, 30]}
     comparison = compare(*(make_run(name, {"all": each}) for name, each in ranks.items()))
-    write_report(comparison, tmp_path / "out", {})
+    write_report(comparison, tmp_path / "out")
     assert "| p, Wilcoxon |" in (tmp_path / "out" / "report.md").read_text()
     assert "p, Wilcoxon" in (tmp_path / "out" / "report.html").read_text()
     significance = pd.read_csv(tmp_path / "out" / "significance.csv").set_index(["row", "metric"])

@@ -89,4 +89,3 @@ def test_missing_ranks_name_their_folder(make_run):
 def test_columns_are_those_that_all_runs_have(make_run):
     runs = [make_run("base", {"random": [1], "all": [2]}), make_run("other", {"all": [2]})]
     assert common_columns(runs) == [("all", "recall@10"), ("all", "ndcg@10")]
-    assert common_columns([]) == []

@@ -15,7 +15,7 @@ SPACE = {"session_features": [[], ["ST"]], "learning_rate": {"low": 0.001, "high
 
 def make_search() -> Search:
     config = SessionConfig("SessionBERT4Rec", "toy", config_dict={"valid_candidates": "popular"})
-    return Search("toy", {}, config, SPACE, "tpe")
+    return Search(config, SPACE, "tpe")
 
 
 def make_study() -> SimpleNamespace:

@@ -183,13 +183,12 @@ def test_hopeless_trials_are_pruned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a learning rate of nothing a model stays where it began."""
-    search_keys = fixed_keys(tmp_path, epochs=6)
-    config = SessionConfig("SessionBERT4Rec", "toy", config_dict=search_keys)
-    search = Search("toy", {**search_keys, "model": "SessionBERT4Rec"}, config, {"learning_rate": [0.1]}, "tpe")
+    config = SessionConfig("SessionBERT4Rec", "toy", config_dict=fixed_keys(tmp_path, epochs=6))
+    search = Search(config, {"learning_rate": [0.1]}, "tpe")
     study = tuning.open_study(search, str(tmp_path / "study"))
     scores = iter([0.5] * 5 + [0.1, 0.6])
 
-    def scripted(dataset: str, keys: object, hook: Callable[[int, float], None]) -> SimpleNamespace:
+    def scripted(keys: object, hook: Callable[[int, float], None]) -> SimpleNamespace:
         score = next(scores)
         for epoch in range(1, 7):
             hook(epoch, score)
