@@ -8,6 +8,7 @@ the arguments that the parser does not know are given to it as ``arguments.keys`
 import argparse
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -52,8 +53,8 @@ def main(argv: Sequence[str] | None = None, program: str = "recbole-session") ->
 def parse(argv: list[str]) -> argparse.Namespace:
     """Read the arguments of one subcommand; a mistake ends the program with exit code 2.
 
-    Beside them, the namespace holds ``run``, the subcommand's function, ``argv``, and ``keys``, the arguments that are
-    keys.
+    Beside them, the namespace holds ``run``, the subcommand's function, ``command``, what was typed, and ``keys``, the
+    arguments that are keys.
     """
     parser = argparse.ArgumentParser(prog="recbole-session", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"recbole-session {__version__}")
@@ -77,7 +78,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         _check_names(parser, [first], list(SUBCOMMANDS))
     with suppress(ImportError):  # the extra "completion"
         importlib.import_module("argcomplete").autocomplete(parser)
-    arguments, keys = parser.parse_known_args(argv, argparse.Namespace(argv=argv))
+    arguments, keys = parser.parse_known_args(argv, argparse.Namespace(command=shlex.join(["recbole-session", *argv])))
     if keys and not arguments.takes_keys:
         parser.error(printable(f"unrecognized arguments: {' '.join(keys)}"))
     arguments.keys = keys

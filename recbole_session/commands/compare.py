@@ -1,7 +1,6 @@
 """``recbole-session compare``: the paper's tables and figures, or a comparison of one's own, over several seeds."""
 
 import argparse
-import shlex
 from pathlib import Path
 
 from recbole_session.errors import InputError, printable
@@ -50,8 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_names(keys, _OPTIONS, arguments.dataset)
     plan = choose_plan(arguments.preset, arguments.plan, arguments.seeds, arguments.baseline, arguments.name)
     prepared = comparing.prepare(plan, arguments.dataset, config_files, keys)
-    command = shlex.join(["recbole-session", *arguments.argv])
-    comparison = comparing.compare(prepared, arguments.workers, not arguments.no_context, command)
+    comparison = comparing.compare(prepared, arguments.workers, not arguments.no_context, arguments.command)
     written = write_report(comparison, prepared.folder)
     for (name, seed), reason in comparison.failures.items():
         print(printable(f"FAILED: {name}, seed {seed}: {reason} (log: {prepared.folder / 'failures.log'})"))

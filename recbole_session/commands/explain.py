@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from recbole_session.commands.recommend import add_moment_arguments, add_run_arguments
+from recbole_session.commands.recommend import add_question_arguments
 from recbole_session.errors import InputError
 from recbole_session.files import check_writable, replacing
 
@@ -13,11 +13,10 @@ EXAMPLES = ["explain --run RUN_FOLDER --user 196"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    add_run_arguments(parser)
+    add_question_arguments(parser)
     parser.add_argument("--user", required=True, help="raw id of a user of the run's dataset")
     output = "the picture, .png; the table goes beside it as .md (default: RUN_FOLDER/explain-USER.png)"
     parser.add_argument("--output", type=Path, help=output)
-    add_moment_arguments(parser)
     parser.add_argument("--k", type=int, default=10, help="length of the lists (default: 10)")
 
 

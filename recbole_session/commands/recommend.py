@@ -23,14 +23,10 @@ EXAMPLES = [
 ]
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare which model answers, and where its dataset lies."""
+def add_question_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare which model answers, where its dataset lies, and at which point of time to answer."""
     parser.add_argument("--run", dest="run_folder", type=Path, required=True, help="folder of a trained model")
     parser.add_argument("--data_path", type=Path, help="folder of the dataset's folder (default: the run's)")
-
-
-def add_moment_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare at which point of time to answer."""
     at = "of the dataset: after all that a user did (default), or at the run's test position"
     parser.add_argument("--at", choices=["end", "test"], default="end", help=at)
     parser.add_argument("--now", help="moment of the answer, seconds (UTC) or ISO 8601 (default: of the last event)")
@@ -38,10 +34,9 @@ def add_moment_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    add_run_arguments(parser)
+    add_question_arguments(parser)
     parser.add_argument("--histories", type=Path, help=".csv or .jsonl of histories (default: the run's dataset)")
     parser.add_argument("--output", type=Path, required=True, help=".csv, .jsonl or .parquet")
-    add_moment_arguments(parser)
     session = "whether the next item opens a session (default: by the silence before --now)"
     parser.add_argument("--new_session", choices=["auto", "yes", "no"], default="auto", help=session)
     parser.add_argument("--k", type=int, default=10, help="items per user (default: 10)")

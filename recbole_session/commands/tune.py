@@ -1,7 +1,6 @@
 """``recbole-session tune``: search the hyper-parameters of a model on validation."""
 
 import argparse
-import shlex
 from pathlib import Path
 
 from recbole_session.errors import InputError, needs
@@ -57,6 +56,5 @@ def run(arguments: argparse.Namespace) -> None:
         tuning.tune(study, search, arguments.trials, arguments.timeout)
     except Interrupted as signal:
         output.write_results(study, search, folder, config_files, keys)
-        command = shlex.join(["recbole-session", *arguments.argv])
-        raise Interrupted(f"{signal}; resume with: {command}", signal.number) from None
+        raise Interrupted(f"{signal}; resume with: {arguments.command}", signal.number) from None
     output.write_results(study, search, folder, config_files, keys)

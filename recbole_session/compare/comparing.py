@@ -39,9 +39,9 @@ class Preparation:
 
 
 def prepare(plan: Plan, dataset: str, config_files: Sequence[str], command_line: Mapping[str, Any]) -> Preparation:
-    """Resolve and check everything a comparison consists of; any mistake is an `InputError`.
+    """Resolve and check everything a comparison consists of.
 
-    Two rows that would be the same run are one of them.
+    Any mistake is an `InputError`, such as two rows that would be the same run.
     """
     shared = shared_keys(plan, config_files, command_line)
     rows = resolve(plan, {**shared, "dataset": dataset}, command_line)
