@@ -37,20 +37,14 @@ RECBOLE_VERSION = "1.2.1"
 # config/configurator.py 627-635 reads np.float_, np.complex_ and np.unicode_, gone since numpy 2.0, and sets
 # the short names that evaluator/metrics.py (np.float, np.bool) and data/interaction.py (np.float) use.
 # Can go when RecBole stops using them; on numpy 1.26 it changes nothing that RecBole itself does not.
-_NUMPY_NAMES = {
-    "float_": np.float64,
-    "complex_": np.complex128,
-    "unicode_": np.str_,
-    "float": np.float64,
-    "bool": np.bool_,
-}
+_NUMPY_NAMES = {"float_": "float64", "complex_": "complex128", "unicode_": "str_", "float": "float64", "bool": "bool_"}
 
 
 def restore_numpy_names() -> None:
     """Restore the numpy names that RecBole 1.2.1 uses and that this numpy no longer has."""
-    for name, kind in _NUMPY_NAMES.items():
-        if name not in vars(np):
-            setattr(np, name, kind)
+    for old, new in _NUMPY_NAMES.items():
+        if old not in vars(np):
+            setattr(np, old, getattr(np, new))
 
 
 def hide_warnings() -> None:

@@ -24,10 +24,8 @@ def _is_number(value: object, kinds: type | tuple[type, ...]) -> bool:
 
 def integer(minimum: int, maximum: int = MANY) -> Rule:
     """Whole numbers between two bounds, which belong to them."""
-    return Rule(
-        lambda value: _is_number(value, int) and minimum <= value <= maximum,
-        f"a whole number from {minimum:,} to {maximum:,}",
-    )
+    words = f"a whole number from {minimum:,} to {maximum:,}"
+    return Rule(lambda value: _is_number(value, int) and minimum <= value <= maximum, words)
 
 
 def number(minimum: float, maximum: float = MANY, *, open_minimum: bool = False, open_maximum: bool = False) -> Rule:
@@ -43,11 +41,8 @@ def number(minimum: float, maximum: float = MANY, *, open_minimum: bool = False,
 
 def one_of(choices: Collection[str], *, any_case: bool = False) -> Rule:
     """One of some words; with ``any_case`` in any case."""
-    known = {choice.lower() for choice in choices} if any_case else set(choices)
-    return Rule(
-        lambda value: isinstance(value, str) and (value.lower() if any_case else value) in known,
-        f"one of {', '.join(choices)}",
-    )
+    known, words = {choice.lower() if any_case else choice for choice in choices}, f"one of {', '.join(choices)}"
+    return Rule(lambda value: isinstance(value, str) and (value.lower() if any_case else value) in known, words)
 
 
 def only(value: object, reason: str) -> Rule:
