@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -134,14 +133,9 @@ def median_gaps(sequences: UserSequences, users: Tensor, ends: Tensor) -> Tensor
 
     ``users`` and ``ends``, int64 ``[n]``, are the samples.
     """
-    begins = sequences.offsets[users]
-    counts = ends - begins - 1  # [n] gaps per target
-    owners = torch.arange(len(users)).repeat_interleave(counts)
-    firsts = counts.cumsum(0) - counts
-    later = torch.arange(len(owners)) - firsts[owners] + begins[owners] + 1  # rows that end a gap
-    gaps = sequences.times[later] - sequences.times[later - 1]
-    medians = pd.Series(gaps.numpy()).groupby(owners.numpy()).median().reindex(range(len(users)), fill_value=0)
-    return torch.from_numpy(medians.to_numpy().astype(np.int64))
+    steps = sequences.times.diff().numpy()  # [N - 1], from every row to the next
+    bounds = zip(sequences.offsets[users].tolist(), (ends - 1).tolist(), strict=True)
+    return torch.tensor([int(np.median(steps[begin:end])) if begin < end else 0 for begin, end in bounds])
 
 
 def targets_by_place(users: Tensor) -> list[Tensor]:
