@@ -182,12 +182,13 @@ def draw(path: Path, points: pd.DataFrame) -> None:
         for split, axes in zip(("valid", "test"), row, strict=True):
             for model in [name for name in COLORS if name in set(points["model"])]:
                 rows = points[(points["dataset"] == dataset) & (points["model"] == model)]
-                axes.plot(rows["cpu_seconds"], rows[split], color=COLORS[model], linewidth=1.6, label=label(model))
+                style = {"color": COLORS[model], "linewidth": 1.6, "marker": "o", "markersize": 2.5}
+                axes.plot(rows["cpu_seconds"], rows[split], label=label(model), **style)
             axes.set_title(f"{dataset}, {'validation' if split == 'valid' else split}", fontsize=9, loc="left")
             axes.set_xlabel("CPU seconds of training, one thread")
-            axes.set_ylim(bottom=0)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(alpha=0.25)
+        row[0].set_ylim(bottom=0)  # after both panels, whose axis is one
         row[0].set_ylabel("NDCG@10, all items")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=130)
