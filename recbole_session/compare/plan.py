@@ -168,7 +168,7 @@ def check_baseline(name: Any, names: Sequence[str]) -> str:
 
 
 def parse_seeds(value: Any) -> tuple[int, ...]:
-    """Seeds from a number of seeds, which counts on from RecBole's default, or from a list of them."""
+    """Seeds from a number of seeds, which counts on from RecBole's default, or a list of them; else an `InputError`."""
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_000:
         return tuple(range(FIRST_SEED, FIRST_SEED + value))
     rule = RULES["seed"]

@@ -98,7 +98,7 @@ def dump_yaml(values: Mapping[str, Any], sort_keys: bool = False) -> str:
 
 
 def read_yaml_file(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file of keys; an empty file holds none, and one without a mapping is an `InputError`."""
+    """Read a YAML file of keys; an empty one holds none. One that is missing or holds no mapping is an `InputError`."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
