@@ -73,6 +73,28 @@ def test_targets_and_histories_follow_exact_time(
     assert test.id2token("item_id", history).tolist() == [f"i{place}" for place in range(9)]
 
 
+@pytest.mark.parametrize(
+    ("split", "train", "valid", "test"),
+    [
+        ({"LS": "valid_and_test"}, "bcd", "e", "f"),
+        ({"SS": "valid_and_test"}, "b", "cd", "ef"),
+        ({"TS": [3, 5]}, "bc", "de", "f"),
+    ],
+    ids=["LS", "SS", "TS"],
+)
+@pytest.mark.parametrize("model", ["SASRec", "SessionBERT4Rec"])
+def test_the_views_have_the_targets_of_the_split(
+    model: str, split: dict[str, object], train: str, valid: str, test: str,
+    write_dataset: WriteDataset, build_config: BuildConfig,
+) -> None:  # fmt: skip
+    """One user, a row a second, sessions ``ab cd ef``; of a session-aware model's training the last row is named."""
+    write_dataset([("u", item, time, time // 2) for time, item in enumerate("abcdef")])
+    views = build_views(build_config(model, eval_args={"split": split}))
+    names = views["train"].field2id_token["item_id"]
+    found = {name: "".join(names[view.sequences.items[view.ends]]) for name, view in views.items()}
+    assert found == {"train": train if model == "SASRec" else train[-1], "valid": valid, "test": test}
+
+
 def test_prefix_samples_equal_recboles_own(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
     """Row for row what RecBole's augmentation stores, on times that float32 holds exactly."""
     from recbole.data.dataset import SequentialDataset
