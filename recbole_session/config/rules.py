@@ -84,7 +84,7 @@ _TABLE: list[tuple[str, kinds.Rule]] = [
     ("train_time_limit", kinds.or_none(kinds.POSITIVE)),
     ("checkpoint_interval weight_decay reg_loss_ratio alpha", kinds.number(0)),
     ("learner", kinds.one_of(LEARNERS, any_case=True)),
-    ("learning_rate layer_norm_eps initializer_range temperature tau_ratio", kinds.POSITIVE),
+    ("learning_rate layer_norm_eps initializer_range feature_scale temperature tau_ratio", kinds.POSITIVE),
     ("loss_decimal_place metric_decimal_place", kinds.integer(0, 15)),
     ("amp_dtype", kinds.one_of(["bfloat16", "float16"], any_case=True)),
     ("clip_grad_norm train_neg_sample_args", kinds.or_none(kinds.MAPPING)),

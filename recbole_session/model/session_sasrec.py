@@ -40,15 +40,16 @@ class SessionSASRec(SessionTransformer):
     A batch has one column more than the encoder reads, see `SessionTransformer`: the context of position ``p`` comes
     from column ``p + 1``.
 
-    Besides the keys of `SessionTransformer` it reads ``hide_context_ratio``: the share of training positions that are
-    not given the context of the next item, so that the model also works where it is not known.
+    Besides the keys of `SessionTransformer` it reads ``hide_context_ratio``, the share of training positions that are
+    not given the context of the next item, so that the model also works where it is not known; and ``feature_scale``, a
+    factor of the embeddings of positions, segments and gaps, which are added to those of the items.
     """
 
     extra_tokens = 1
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.hide_context_ratio = config["hide_context_ratio"]
+        self.hide_context_ratio, self.feature_scale = config["hide_context_ratio"], config["feature_scale"]
 
     def layer_input(self, columns: Columns, item_states: Tensor, **task: Tensor) -> LayerInput:
         """See `SessionTransformer.layer_input`; ``is_hidden`` (bool ``[B, L]``) is True where the context is hidden."""
@@ -58,15 +59,16 @@ class SessionSASRec(SessionTransformer):
         until = time_seq[:, 1:]
         if "is_hidden" in task:
             until = until.masked_fill(task["is_hidden"], UNKNOWN_TIME)
-        states = item_states + self.position_embedding.weight[-tokens.size(1) :]  # [B, L, d]
+        scale = self.feature_scale
+        states = item_states + scale * self.position_embedding.weight[-tokens.size(1) :]  # [B, L, d]
         if self.max_session_segments:
             segments = session_segments(session_seq, item_seq != PADDING, self.max_session_segments)
             own, following = segments[:, :-1], segments[:, 1:]
             if "is_hidden" in task:
                 following = torch.where(task["is_hidden"], own, following)
-            states = states + self.segment_embedding(own) + self.segment_embedding(following)
+            states = states + scale * self.segment_embedding(own) + scale * self.segment_embedding(following)
         if self.gap_embedding is not None:
-            states = states + self.gap_embedding(gap_buckets(since, until))
+            states = states + scale * self.gap_embedding(gap_buckets(since, until))
         times = None
         if self.temporal_encoding is not None:
             of_keys = time_seq[:, :-1]

@@ -149,6 +149,20 @@ def test_padding_changes_no_score(features: list[str], build_config: BuildConfig
     torch.testing.assert_close(model.full_sort_predict(rubbish), scores)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_an_input_worked_out_by_hand(scale: float, build_config: BuildConfig) -> None:
+    """Items 5 and 7, 10 seconds apart in one session; the next one opens another, an hour later."""
+    model = build_model(build_config, session_features=["SSE", "GAP"], max_session_segments=3, feature_scale=scale)
+    items, places = model.item_embedding.weight, model.position_embedding.weight
+    segments, gaps = model.segment_embedding.weight, model.gap_embedding
+    assert gaps is not None
+    columns = tuple(torch.tensor([row]) for row in ([5, 7, MASK], [1, 1, 2], [1000, 1010, 4610]))
+    states, _, _ = model.layer_input(columns, model.item_embedding(columns[0][:, :-1]))
+    first = items[5] + scale * (places[-2] + 2 * segments[2] + gaps.weight[2])  # 1 + floor(log(11) / 2)
+    second = items[7] + scale * (places[-1] + segments[2] + segments[3] + gaps.weight[5])  # 1 + floor(log(3601) / 2)
+    torch.testing.assert_close(states[0], torch.stack((first, second)))
+
+
 def test_session_tokens_and_padding_are_never_targets(build_config: BuildConfig) -> None:
     model = build_model(build_config)
     item_seq = torch.tensor([[0, 0, 3, SESSION, 4, 5], [SESSION, 1, SESSION, 2, 3, SESSION]])
