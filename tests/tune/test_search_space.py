@@ -34,6 +34,13 @@ def space_of(tmp_path: Path, text: str) -> object:
     return read_space(path)
 
 
+@pytest.mark.parametrize("model", ["VSKNN", "VSTAN"])
+def test_the_spaces_of_the_clone_are_read(model: str) -> None:
+    path = Path(__file__).resolve().parents[2] / "configs" / "search" / f"{model.lower()}.yaml"
+    space = read_space(path)
+    assert check_space(space, str(path), SessionConfig(model, "ml-100k"), {}) == space
+
+
 def test_the_papers_grid() -> None:
     space = read_space(PAPER_SPACE)
     assert {key: tuple(entry) for key, entry in space.items()} == PAPER
