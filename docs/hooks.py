@@ -26,7 +26,7 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Files, config: Any) -> Files:
     """Add files from beside docs/ and the generated pages of the reference."""
-    for path in sorted([ROOT / "CONTRIBUTING.md", *(ROOT / "results").glob("*.*"), *(ROOT / "examples").glob("*.*")]):
+    for path in sorted([ROOT / "CONTRIBUTING.md", *(ROOT / "results").rglob("*.*"), *(ROOT / "examples").glob("*.*")]):
         files.append(File.generated(config, str(path.relative_to(ROOT)), abs_src_path=str(path)))
     pages = {"commands": commands(), "keys": keys(), **{room: modules(room) for room in ROOMS}}
     for name, content in pages.items():
