@@ -69,7 +69,8 @@ def dataset_table(dataset: SessionDataset) -> list[tuple[str, str]]:
 def slice_users(facts: pd.DataFrame) -> dict[str, pd.Series]:
     """Sort the targets into slices: by fact, an ordered categorical ``[N]`` without empty categories.
 
-    Gaps have fixed edges; numbers are cut at their quartiles, and the edges are in the names.
+    Gaps have fixed edges; numbers are cut at their quartiles, and the edges are in the names. Items that no training
+    row has are a slice of their own, ``0``: a model that learns items by their ids knows nothing of them.
     """
     opens = np.where(facts["opens_session"], "first item", "later item")
     slices = {
@@ -79,7 +80,8 @@ def slice_users(facts: pd.DataFrame) -> dict[str, pd.Series]:
     for fact in ("sessions", "items", "popularity"):
         values = facts[fact].to_numpy()
         quartiles = np.quantile(values, np.arange(1, N_BINS + 1) / N_BINS, method="inverted_cdf")
-        edges = np.unique([values.min() - 1, *quartiles]).astype(np.int64)  # of bins (low, high] of whole numbers
+        zero = [0] if fact == "popularity" else []
+        edges = np.unique([values.min() - 1, *zero, *quartiles]).astype(np.int64)  # of bins (low, high]
         ranges = zip(edges[:-1] + 1, edges[1:], strict=True)
         names = [f"{low:,}" if low == high else f"{low:,} to {high:,}" for low, high in ranges]
         slices[fact] = pd.cut(values, edges, labels=names)

@@ -38,6 +38,12 @@ def test_slices_by_hand():
     }
 
 
+def test_items_without_training_rows_are_a_slice_of_their_own():
+    facts = FACTS.assign(popularity=[0, 1, 2, 3, 4, 5, 6, 7])  # quartiles 1, 3, 5 and 7
+    slices = slice_users(facts)["popularity"]
+    assert slices.tolist() == ["0", "1", "2 to 3", "2 to 3", "4 to 5", "4 to 5", "6 to 7", "6 to 7"]
+
+
 def test_facts_by_hand(write_dataset, build_config):
     rows = [
         # Two sessions, the target opens the second: history of one session and three items.
