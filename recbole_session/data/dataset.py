@@ -1,7 +1,6 @@
 """`SessionDataset`: RecBole's loading and filtering, then samples ``(user, end)`` over `UserSequences`."""
 
 import copy
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -234,25 +233,28 @@ class SessionDataset(SequentialDataset):
             raise InputError(
                 f"dataset {self.dataset_name!r} has no user with two interactions to train on under the split {split}"
             )
-        if "TS" in split:
-            self._log_unknown(split)
         return [self._view(name, *samples) for name, samples in self.samples.items()]
 
-    def _log_unknown(self, split: dict[str, Any]) -> None:
-        """Log the users without history, and how many test targets are items that training has not seen."""
-        users = self.id2token(self.uid_field, splits.users_without_history(self.sequences, self.valid_from))
+    def unknown_to_training(self) -> list[str]:
+        """Sentences about users and test targets that training knows nothing of; after `build`, under ``TS`` alone."""
+        split = self.config["eval_args"]["split"]
+        if "TS" not in split:
+            return []
+        sentences = []
+        users = splits.users_without_history(self.sequences, self.valid_from)
         if len(users):
-            names = ", ".join(map(str, users[:3])) + (", ..." if len(users) > 3 else "")
-            getLogger().info(
-                f"split {split}: {len(users):,} users begin after the training period ({names}); the first interaction "
-                "of each is not a target"
+            names = ", ".join(map(str, self.id2token(self.uid_field, users[:3].numpy())))
+            sentences.append(
+                f"split {split}: users who begin after the training period: {len(users):,} ({names}"
+                f"{', ...' if len(users) > 3 else ''}); the first interaction of each is not a target"
             )
         targets = self.sequences.items[self.samples["test"][1]]
         n_unknown = int((torch.bincount(self.training_items(), minlength=self.item_num)[targets] == 0).sum())
         if n_unknown:
-            getLogger().info(
+            sentences.append(
                 f"split {split}: {n_unknown:,} of {len(targets):,} test targets are items of which training has no row"
             )
+        return sentences
 
     def with_all_rows(self) -> "SessionDataset":
         """Return a view to train on every row, those of validation and test too; after `build`."""

@@ -79,6 +79,8 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
     logger.info(f"run folder: {folder}")
     for key in config.unused_keys:
         logger.warning(f"{key} is given, but {config['model']} does not read it")
+    for sentence in parts.dataset.unknown_to_training():
+        logger.info(sentence)
     trainer = _trainer(parts, folder)
     on_first_process(lambda: write_vocabulary(folder, parts.dataset))
     try:

@@ -96,7 +96,7 @@ def test_the_views_have_the_targets_of_the_split(
 
 
 def test_a_split_by_time_names_what_training_knows_nothing_of(
-    write_dataset: WriteDataset, build_config: BuildConfig, caplog: pytest.LogCaptureFixture
+    write_dataset: WriteDataset, build_config: BuildConfig
 ) -> None:
     """Training ends before second 10; the test begins at 20. Of eight test targets two are x and one is y."""
     rows = [("old", "a", 1), ("old", "b", 2), ("old", "x", 21), ("old", "a", 22)]
@@ -104,10 +104,12 @@ def test_a_split_by_time_names_what_training_knows_nothing_of(
     rows += [("n1", "x", 24), ("n2", "y", 25)]
     write_dataset(rows)
     split = {"TS": [10, 20]}
-    with caplog.at_level("INFO"):
-        build_views(build_config(eval_args={"split": split}))
-    assert f"split {split}: 4 users begin after the training period (n1, n2, n3, ...); the first" in caplog.text
-    assert f"split {split}: 3 of 8 test targets are items of which training has no row" in caplog.text
+    assert build_views(build_config(eval_args={"split": split}))["train"].unknown_to_training() == [
+        f"split {split}: users who begin after the training period: 4 (n1, n2, n3, ...); the first interaction of each "
+        "is not a target",
+        f"split {split}: 3 of 8 test targets are items of which training has no row",
+    ]
+    assert build_views(build_config())["train"].unknown_to_training() == []
 
 
 def test_prefix_samples_equal_recboles_own(write_dataset: WriteDataset, build_config: BuildConfig) -> None:

@@ -56,6 +56,14 @@ def test_run_folder_holds_what_the_design_promises(tmp_path: Path) -> None:
     assert "ndcg@10" in (folder / "run.log").read_text()
 
 
+def test_a_run_says_what_training_knows_nothing_of(write_dataset: WriteDataset, tmp_path: Path) -> None:
+    write_dataset([*random_rows(), ("late", "new", 2**31 - 2), ("late", "newer", 2**31 - 1)])
+    _, folder = run(tmp_path, "Pop", eval_args={"split": {"TS": [2**31 - 3, 2**31 - 2]}})
+    log = (folder / "run.log").read_text()
+    assert "users who begin after the training period: 1 (late); the first" in log
+    assert "1 of 1 test targets are items of which training has no row" in log
+
+
 @pytest.mark.usefixtures("toy")
 def test_metrics_can_be_recomputed_from_ranks(tmp_path: Path) -> None:
     result, folder = run(tmp_path)
