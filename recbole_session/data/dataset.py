@@ -34,7 +34,7 @@ class SessionDataset(SequentialDataset):
         After `build`: every row of every user.
     samples : dict
         After `build`: samples of every split's view. Targets, see `splits.samples_between`; for training in the
-        ``"tokens"`` layout a row per user, see `splits.last_training_rows`.
+        ``"tokens"`` layout what `splits.training_windows` gives.
     valid_from : Tensor
         After `build`: first row of every user that is not for training, int64 ``[U]``.
     tokens : UserSequences
@@ -264,7 +264,7 @@ class SessionDataset(SequentialDataset):
 
     def _training_samples(self) -> splits.Samples:
         if self.batch_layout == "tokens":
-            return splits.last_training_rows(self.sequences, self.valid_from)
+            return splits.training_windows(self.sequences, self.valid_from, self.config["window_stride"])
         return splits.samples_between(self.sequences, self.sequences.offsets[:-1], self.valid_from)
 
     @property
@@ -292,8 +292,14 @@ class SessionDataset(SequentialDataset):
         """Return a dataset over the samples of one split; the arrays are shared."""
         target = {self.uid_field: users, self.iid_field: self.sequences.items[ends]}
         view = self.copy(Interaction(target))
-        view.split, view.users, view.ends = split, users, ends
+        view.split, view.users, view.ends, view.window_ends = split, users, ends, ends
         return view
+
+    def draw_windows(self, generator: torch.Generator) -> None:
+        """Draw anew where the windows of the training view end, if there is a ``window_stride``."""
+        stride = self.config["window_stride"]
+        if stride is not None and self.batch_layout == "tokens":
+            self.ends = splits.drawn_ends(self.sequences, (self.users, self.window_ends), stride, generator)
 
     def with_sequences(self, sequences: UserSequences, chosen: Tensor) -> "SessionDataset":
         """Return the samples ``chosen`` of this view over rows with other times or sessions; the row numbers stay."""

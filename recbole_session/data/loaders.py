@@ -60,7 +60,8 @@ class TrainLoader(TrainDataLoader, _RangeLoader):
         return self._dataset[np.array(index)]
 
     def __iter__(self) -> Any:
-        """Mask, or add negatives to, every batch in order."""
+        """Draw the windows of an epoch; mask, or add negatives to, every batch in order."""
+        self._dataset.draw_windows(self.generator)
         for batch in super().__iter__():
             yield self._neg_sampling(self.transform(self._dataset, batch))
 

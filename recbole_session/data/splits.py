@@ -86,10 +86,24 @@ def samples_between(sequences: UserSequences, first: Tensor, stop: Tensor) -> Sa
     return torch.arange(sequences.n_users).repeat_interleave(counts), rows
 
 
-def last_training_rows(sequences: UserSequences, valid_from: Tensor) -> Samples:
-    """One sample per user that has training targets: the last of them."""
-    users = torch.arange(sequences.n_users)[valid_from - sequences.offsets[:-1] >= 2]
-    return users, valid_from[users] - 1
+def training_windows(sequences: UserSequences, valid_from: Tensor, stride: int | None) -> Samples:
+    """Samples whose input holds a user's rows up to the target, and teaches at every row: one per ``stride`` targets.
+
+    Their ends are ``stride`` rows apart, counted back from the user's last training row. Without a ``stride`` there is
+    one per user, which ends there.
+    """
+    n_targets = (valid_from - sequences.offsets[:-1] - 1).clamp(min=0)
+    counts = n_targets.clamp(max=1) if stride is None else (n_targets + stride - 1) // stride
+    users = torch.arange(sequences.n_users).repeat_interleave(counts)
+    back = torch.arange(len(users)) - (counts.cumsum(0) - counts)[users]  # 0 for the user's last window
+    return users, valid_from[users] - 1 - back * (stride or 0)
+
+
+def drawn_ends(sequences: UserSequences, windows: Samples, stride: int, generator: torch.Generator) -> Tensor:
+    """Draw for each window one of the ``stride`` targets up to its end, or of the user's first ones; int64 ``[S]``."""
+    users, ends = windows
+    n_ends = (ends - sequences.offsets[users]).clamp(max=stride)
+    return ends - (torch.rand(len(ends), generator=generator, dtype=torch.float64) * n_ends).long()
 
 
 def users_without_history(sequences: UserSequences, valid_from: Tensor) -> Tensor:

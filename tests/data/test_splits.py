@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from recbole_session.data.sequences import UserSequences, build_user_sequences
 from recbole_session.data.splits import (
-    last_training_rows,
+    drawn_ends,
     moments_of_shares,
     samples_between,
     split_bounds,
+    training_windows,
     users_without_history,
 )
 
@@ -89,11 +90,21 @@ def test_shares_become_moments_and_equal_times_stay_together() -> None:
     assert moments_of_shares(torch.tensor([1, 2, 2, 2, 3]), [0.5, 0.25, 0.25]) == [2, 2]
 
 
-def test_masked_models_train_on_the_sequence_that_ends_at_the_last_training_target() -> None:
+@pytest.mark.parametrize(
+    ("stride", "users", "ends"),
+    [
+        (None, [2, 3, 4, 5], [1, 1, 1, 6]),
+        (1, [2, 3, 4, 5, 5, 5, 5, 5, 5], [1, 1, 1, 6, 5, 4, 3, 2, 1]),
+        (4, [2, 3, 4, 5, 5], [1, 1, 1, 6, 2]),
+        (6, [2, 3, 4, 5], [1, 1, 1, 6]),
+    ],
+)
+def test_training_windows_by_hand(stride: int | None, users: list[int], ends: list[int]) -> None:
+    """The last user has the training targets 1 to 6, the three before it one each, the first none."""
     sequences = sequences_of("a", "ab", "abc", "abcd", "abcdefghi")
-    users, ends = last_training_rows(sequences, split_bounds(sequences, LS)[0])
-    assert users.tolist() == [2, 3, 4, 5]
-    assert (ends - sequences.offsets[users]).tolist() == [1, 1, 1, 6]
+    found, rows = training_windows(sequences, split_bounds(sequences, LS)[0], stride)
+    assert found.tolist() == users
+    assert (rows - sequences.offsets[found]).tolist() == ends
 
 
 ROWS = st.lists(st.tuples(st.integers(1, 5), st.integers(0, 40)), min_size=1, max_size=60)
@@ -125,3 +136,33 @@ def test_no_future_in_any_split(rows: list[tuple[int, int]], split: dict[str, ob
         latest = max((int(sequences.times[end]) for end, name in place.items() if name == "train"), default=-1)
         others = [int(sequences.times[end]) for end, name in place.items() if name != "train"]
         assert latest < min(others, default=latest + 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=ROWS, split=SPLITS, stride=st.integers(1, 9), seed=st.integers(0, 2**20))
+def test_every_training_target_can_end_a_window_and_nothing_else(
+    rows: list[tuple[int, int]], split: dict[str, object], stride: int, seed: int
+) -> None:
+    owners, times = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
+    sequences = build_user_sequences(owners, np.arange(1, len(rows) + 1), times, 6, session_gap=5)
+    windows = training_windows(sequences, split_bounds(sequences, split)[0], stride)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [drawn_ends(sequences, windows, stride, generator).tolist() for _ in range(60)]
+    expected = defaultdict(list)  # of each user, the targets in groups of a stride, the last ones first
+    for user, end in zip(*map(torch.Tensor.tolist, samples_of(sequences, split)["train"]), strict=True):
+        expected[user].append(end)
+    groups = [ends[max(0, stop - stride) : stop] for ends in expected.values() for stop in range(len(ends), 0, -stride)]
+    for group, ends in zip(groups, zip(*drawn, strict=True), strict=True):
+        assert set(ends) <= set(group)
+        assert len(set(ends)) > 1 or len(group) == 1
+    assert windows[1].tolist() == [group[-1] for group in groups]
+
+
+def test_ends_are_drawn_evenly() -> None:
+    sequences = sequences_of("abcdefghijkl")
+    windows = training_windows(sequences, split_bounds(sequences, LS)[0], 4)  # targets 1 | 2 to 5 | 6 to 9
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([drawn_ends(sequences, windows, 4, generator) for _ in range(8000)])
+    assert torch.bincount(drawn.flatten(), minlength=10).div(8000).tolist() == pytest.approx(
+        [0, 1, *[0.25] * 8], abs=0.02
+    )
