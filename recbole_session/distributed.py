@@ -75,6 +75,7 @@ def on_first_process(make: Callable[[], Value]) -> Value:
     dist.broadcast_object_list(answer, src=0)
     value, message = answer
     if message is not None:
+        dist.barrier()  # a process that leaves while another still receives can leave that one hanging
         raise InputError(message)
     return value
 
