@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,6 +14,8 @@ from torch import Tensor
 from recbole_session.errors import InputError
 
 Value = TypeVar("Value")
+
+_SECONDS_TO_FREE = 0.2
 
 
 def process_count() -> int:
@@ -59,6 +62,9 @@ def processes_of(config: Any) -> Iterator[None]:
     try:
         yield
     finally:
+        # Gloo's thread still frees the tensors of the last exchange, for which it needs Python's lock, when the group
+        # is destroyed under that lock and waits for the thread: seen to hang with torch 2.7, not with 2.13.
+        time.sleep(_SECONDS_TO_FREE)
         dist.destroy_process_group()
 
 
@@ -75,7 +81,6 @@ def on_first_process(make: Callable[[], Value]) -> Value:
     dist.broadcast_object_list(answer, src=0)
     value, message = answer
     if message is not None:
-        dist.barrier()  # a process that leaves while another still receives can leave that one hanging
         raise InputError(message)
     return value
 
