@@ -87,10 +87,20 @@ def samples_between(sequences: UserSequences, first: Tensor, stop: Tensor) -> Sa
 
 
 def training_windows(sequences: UserSequences, valid_from: Tensor, stride: int | None) -> Samples:
-    """Samples whose input holds a user's rows up to the target, and teaches at every row: one per ``stride`` targets.
+    """Samples of models that learn from every row of their input: one per user, or one per ``stride`` of its targets.
 
-    Their ends are ``stride`` rows apart, counted back from the user's last training row. Without a ``stride`` there is
-    one per user, which ends there.
+    Parameters
+    ----------
+    valid_from : Tensor
+        int64 ``[U]``, the first row of each user that is not for training.
+    stride : int or None
+        Rows from the end of one sample to the end of the next, counted back from the user's last training row. None
+        for a single sample, which ends at that row.
+
+    Returns
+    -------
+    users, ends : Tensor
+        As in `samples_between`, ordered by user and then from the last row back.
     """
     n_targets = (valid_from - sequences.offsets[:-1] - 1).clamp(min=0)
     counts = n_targets.clamp(max=1) if stride is None else (n_targets + stride - 1) // stride
@@ -100,7 +110,10 @@ def training_windows(sequences: UserSequences, valid_from: Tensor, stride: int |
 
 
 def drawn_ends(sequences: UserSequences, windows: Samples, stride: int, generator: torch.Generator) -> Tensor:
-    """Draw for each window one of the ``stride`` targets up to its end, or of the user's first ones; int64 ``[S]``."""
+    """Draw where each of the `training_windows` ends this time, int64 ``[S]``.
+
+    Each of the ``stride`` targets up to the window's last end is equally likely; a user's first window may have fewer.
+    """
     users, ends = windows
     n_ends = (ends - sequences.offsets[users]).clamp(max=stride)
     return ends - (torch.rand(len(ends), generator=generator, dtype=torch.float64) * n_ends).long()
