@@ -64,7 +64,7 @@ def assert_same_run(one: Path, several: Path, tolerance: float = 1e-6) -> None:
         # Shares without any chosen item. TSA multiplies the noise in its frequencies by timestamps of 10^9, so that
         # without it the comparison is sharper.
         ("SessionBERT4Rec", {"train_batch_size": 5, "mask_ratio": 0.1, "session_features": ["ST", "SSE"]}),
-        ("SessionSASRec", {"train_batch_size": 5, "session_features": ["SSE", "GAP"], "window_stride": 2}),
+        ("SessionSASRec", {"train_batch_size": 5, "session_features": ["SSE", "GAP"], "window_stride": 0.25}),
         ("BERT4Rec", {"train_batch_size": 12, "mask_ratio": 0.4, "clip_grad_norm": {"max_norm": 1}}),
         ("SASRec", {"train_batch_size": 13, "metrics": ["NDCG", "ItemCoverage"]}),
         ("SASRec", {"loss_type": "BPR"}),

@@ -100,7 +100,7 @@ def test_no_leak_and_negatives_outside_the_history(rows: list[Row]) -> None:
     """Every batch of every split holds what came before its targets, by an order made here from the rows."""
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), rows)
-        for model in ("SessionBERT4Rec", "SASRec"):
+        for model in ("SessionBERT4Rec", "SessionSASRec", "SASRec"):
             try:
                 check_batches(SessionConfig(model, "toy", config_dict=keys_of(Path(folder), model)), rows)
             except InputError as error:
@@ -127,8 +127,10 @@ def check_batches(config: SessionConfig, rows: list[Row]) -> None:
                 items = events[user]
                 training = items[: len(items) - held_back[user]]
                 if split == "train" and "item_seq" in batch:
-                    assert seen == training[len(training) - len(seen) :]
-                    assert len(seen) == min(len(training), 8) or "ST" in config["session_features"]
+                    ends = range(2, len(training) + 1) if config["window_stride"] else [len(training)]
+                    assert seen in [training[end - len(seen) : end] for end in ends]
+                    full = min(len(training), sequences.shape[1])
+                    assert len(seen) == full or "ST" in config["session_features"] or config["window_stride"]
                     continue
                 target = dataset.id2token("item_id", int(batch["item_id"][row]))
                 place = {"valid": len(items) - 2, "test": len(items) - 1}.get(split)

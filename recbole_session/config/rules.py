@@ -113,7 +113,7 @@ _TABLE: list[tuple[str, kinds.Rule]] = [
     # The plug-in's models
     ("session_features", kinds.subset_of(SESSION_FEATURES)),
     ("max_session_segments MAX_ITEM_LIST_LENGTH", kinds.integer(1, 10_000)),
-    ("window_stride", kinds.or_none(kinds.integer(1, 10_000))),
+    ("window_stride", kinds.or_none(kinds.number(0, 1, open_minimum=True))),
     ("item_loss", kinds.one_of(ITEM_LOSSES, any_case=True)),
     ("num_train_negatives", kinds.integer(1, 10**6)),
     ("tie_embeddings gated_layers joint_train use_out_emb", kinds.TRUE_OR_FALSE),

@@ -264,8 +264,14 @@ class SessionDataset(SequentialDataset):
 
     def _training_samples(self) -> splits.Samples:
         if self.batch_layout == "tokens":
-            return splits.training_windows(self.sequences, self.valid_from, self.config["window_stride"])
+            return splits.training_windows(self.sequences, self.valid_from, self.window_stride)
         return splits.samples_between(self.sequences, self.sequences.offsets[:-1], self.valid_from)
+
+    @property
+    def window_stride(self) -> int | None:
+        """Rows from one training sequence of a user to the next, or None for one sequence per user."""
+        share = self.config["window_stride"]
+        return None if share is None else max(1, round(share * self.config["MAX_ITEM_LIST_LENGTH"]))
 
     @property
     def batch_layout(self) -> str:
@@ -297,9 +303,9 @@ class SessionDataset(SequentialDataset):
 
     def draw_windows(self, generator: torch.Generator) -> None:
         """Draw anew where the windows of the training view end, if there is a ``window_stride``."""
-        stride = self.config["window_stride"]
-        if stride is not None and self.batch_layout == "tokens":
-            self.ends = splits.drawn_ends(self.sequences, (self.users, self.window_ends), stride, generator)
+        if self.window_stride is not None and self.batch_layout == "tokens":
+            windows = (self.users, self.window_ends)
+            self.ends = splits.drawn_ends(self.sequences, windows, self.window_stride, generator)
 
     def with_sequences(self, sequences: UserSequences, chosen: Tensor) -> "SessionDataset":
         """Return the samples ``chosen`` of this view over rows with other times or sessions; the row numbers stay."""

@@ -112,10 +112,14 @@ def training_windows(sequences: UserSequences, valid_from: Tensor, stride: int |
 def drawn_ends(sequences: UserSequences, windows: Samples, stride: int, generator: torch.Generator) -> Tensor:
     """Draw where each of the `training_windows` ends this time, int64 ``[S]``.
 
-    Each of the ``stride`` targets up to the window's last end is equally likely; a user's first window may have fewer.
+    A user's last window keeps its end, so that the latest rows are in every epoch. For the others each of the
+    ``stride`` targets up to the window's end is equally likely; a user's first window may have fewer.
     """
     users, ends = windows
     n_ends = (ends - sequences.offsets[users]).clamp(max=stride)
+    is_last = torch.ones(len(users), dtype=torch.bool)
+    is_last[1:] = users[1:] != users[:-1]
+    n_ends[is_last] = 1
     return ends - (torch.rand(len(ends), generator=generator, dtype=torch.float64) * n_ends).long()
 
 

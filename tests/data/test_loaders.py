@@ -40,7 +40,7 @@ def test_a_loader_walks_through_every_sample_once(write_dataset: WriteDataset, b
 def test_every_epoch_draws_its_windows(worker: int, write_dataset: WriteDataset, build_config: BuildConfig) -> None:
     """An epoch's inputs are the rows up to ends that the loader's generator draws, with and without workers."""
     write_dataset(random_rows())
-    config = build_config("SessionSASRec", window_stride=3, shuffle=False, worker=worker, MAX_ITEM_LIST_LENGTH=5)
+    config = build_config("SessionSASRec", window_stride=0.6, shuffle=False, worker=worker, MAX_ITEM_LIST_LENGTH=5)
     train, _, _ = build_loaders(config, SessionDataset(config))
     view, sequences = train._dataset, train._dataset.sequences
     epochs = []

@@ -49,7 +49,7 @@ def break_in(monkeypatch: pytest.MonkeyPatch, epoch: int, error: BaseException) 
     ("model", "keys"),
     [
         ("SessionBERT4Rec", {"hidden_dropout_prob": 0.3, "attn_dropout_prob": 0.2}),
-        ("SessionSASRec", {"window_stride": 3, "worker": 1}),
+        ("SessionSASRec", {"window_stride": 0.4, "worker": 1}),
         ("SASRec", {"checkpoint_interval": 1000}),
         ("SASRec", {"loss_type": "BPR", "worker": 1}),
         ("BERT4Rec", {}),
