@@ -128,9 +128,8 @@ def check_batches(config: SessionConfig, rows: list[Row]) -> None:
                 training = items[: len(items) - held_back[user]]
                 if split == "train" and "item_seq" in batch:
                     ends = range(2, len(training) + 1) if config["window_stride"] else [len(training)]
-                    assert seen in [training[end - len(seen) : end] for end in ends]
-                    full = min(len(training), sequences.shape[1])
-                    assert len(seen) == full or "ST" in config["session_features"] or config["window_stride"]
+                    width = len(seen) if "ST" in config["session_features"] else sequences.shape[1]
+                    assert seen in [training[max(0, end - width) : end] for end in ends]
                     continue
                 target = dataset.id2token("item_id", int(batch["item_id"][row]))
                 place = {"valid": len(items) - 2, "test": len(items) - 1}.get(split)

@@ -117,9 +117,7 @@ def drawn_ends(sequences: UserSequences, windows: Samples, stride: int, generato
     """
     users, ends = windows
     n_ends = (ends - sequences.offsets[users]).clamp(max=stride)
-    is_last = torch.ones(len(users), dtype=torch.bool)
-    is_last[1:] = users[1:] != users[:-1]
-    n_ends[is_last] = 1
+    n_ends[users.diff(prepend=torch.tensor([-1])) != 0] = 1  # a user's last window comes first
     return ends - (torch.rand(len(ends), generator=generator, dtype=torch.float64) * n_ends).long()
 
 
