@@ -14,8 +14,8 @@ from recbole_session.errors import InputError, nearest
 from recbole_session.run.build import build
 
 # The rows of a table are ranks among the same candidates, measured alike.
-_EQUAL_KEYS = ("eval_candidates", "num_negatives", "negatives_seed", "metrics", "topk", "checkpoint_dir")
-_DATA_KEYS = sorted({*dataset_arguments, "data_path", "SESSION_ID_FIELD", "session_gap", "eval_candidates"})
+_EQUAL_KEYS = ("eval_args", "eval_candidates", "num_negatives", "negatives_seed", "metrics", "topk", "checkpoint_dir")
+_DATA_KEYS = sorted({*dataset_arguments, "data_path", "SESSION_ID_FIELD", "session_gap"} - {"MAX_ITEM_LIST_LENGTH"})
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,28 @@ def resolve(plan: Plan, shared: Mapping[str, Any], command_line: Mapping[str, An
             raise InputError(f"--{key} is given, but no model of this comparison reads it; leave it out")
     first = configs[plan.rows[0].name].resolved
     for row in plan.rows:
-        for key in _EQUAL_KEYS:
-            if (value := configs[row.name].resolved[key]) != first[key]:
-                raise InputError(
-                    f"{row.where}: {key} is {value!r}, and {first[key]!r} in run 1; runs of one table must have it in "
-                    "common"
-                )
+        _check_equal(row, configs[row.name].resolved, first, _EQUAL_KEYS)
     checksums: dict[str, str] = {}  # by the keys that decide on the data
-    rows = []
-    for name, config in configs.items():
+    rows: list[ResolvedRow] = []
+    for row in plan.rows:
+        config = configs[row.name]
         data_keys = repr([(key, config.resolved.get(key)) for key in _DATA_KEYS])
         # Reading it checks that it can be trained and evaluated on.
         checksum = checksums[data_keys] = checksums.get(data_keys) or build(config, with_model=False).checksum
-        rows.append(ResolvedRow(name, config, checksum))
+        if rows and checksum != rows[0].checksum:
+            _check_equal(row, config.resolved, first, _DATA_KEYS)
+        rows.append(ResolvedRow(row.name, config, checksum))
     return rows
+
+
+def _check_equal(row: Row, values: Mapping[str, Any], first: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Refuse a row in which one of the keys has another value than in the first."""
+    for key in keys:
+        if (value := values.get(key)) != first.get(key):
+            raise InputError(
+                f"{row.where}: {key} is {value!r}, and {first.get(key)!r} in run 1; runs of one table must have it in "
+                "common"
+            )
 
 
 def overridden(row: Row, command_line: Mapping[str, Any]) -> Row:

@@ -120,8 +120,8 @@ _TABLE: list[tuple[str, kinds.Rule]] = [
     ("gbce_calibration hide_context_ratio ft_ratio weight", kinds.PROBABILITY),
     ("n_neighbors sample_size", kinds.integer(1)),
     ("extend_length", kinds.integer(0)),
-    ("reminder_weight", kinds.number(0)),
-    ("query_decay session_decay item_decay", kinds.POSITIVE),
+    ("reminder_weight idf_weight", kinds.number(0)),
+    ("query_decay session_decay item_decay score_decay", kinds.POSITIVE),
     # RecBole's models, some keys of which are ours too
     ("hidden_size embedding_size temporal_dim", kinds.integer(1, 2**14)),
     ("inner_size", kinds.integer(1, 2**17)),

@@ -115,13 +115,14 @@ class SessionConfig(Config):
     def _get_final_config_dict(self) -> dict[str, Any]:
         defaults = self.internal_config_dict
         self._check_keys(self.external_config_dict, defaults)
-        values = deep_merge(defaults, self.external_config_dict)
+        used = {key: value for key, value in self.external_config_dict.items() if key not in self.unused_keys}
+        values = deep_merge(defaults, used)
         negatives = values["train_neg_sample_args"]
         if defaults["train_neg_sample_args"] is None and negatives is not None:
             raise InputError(f"train_neg_sample_args is {shown(negatives)}, but {self.model} draws none; leave it out")
         values["model"], values["dataset"] = self.model, self.dataset
         values["metrics"] = [values["metrics"]] if isinstance(values["metrics"], str) else values["metrics"]
-        check_combination({key: value for key, value in values.items() if key not in self.unused_keys})
+        check_combination(values)
         # Left out: what RecBole derives from other keys, and the GPU of this machine unless it was asked for.
         derived = {"MODEL_TYPE", "valid_metric_bigger"} | ({"gpu_id"} - set(self.external_config_dict))
         self.resolved = {key: copy.deepcopy(value) for key, value in values.items() if key not in derived}

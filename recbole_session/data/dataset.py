@@ -138,6 +138,12 @@ class SessionDataset(SequentialDataset):
         if self.user_feat is not None or self.item_feat is not None:
             super()._filter_nan_user_or_item()
 
+    def _remove_duplication(self) -> None:
+        """Keep one row per user and item (``rm_dup_inter``) in the file's order; RecBole's sort mixes equal times."""
+        if (keep := self.config["rm_dup_inter"]) is not None:
+            rows = self.inter_feat.sort_values(self.time_field, kind="stable")
+            self.inter_feat = rows.drop_duplicates([self.uid_field, self.iid_field], keep=keep).sort_index()
+
     def _filter_inter_by_user_or_item(self) -> None:
         """Drop rows of unknown users and items; without a table of them RecBole drops none, but copies all rows."""
         if self.user_feat is not None or self.item_feat is not None:
@@ -179,7 +185,7 @@ class SessionDataset(SequentialDataset):
             return
         feat, field, _ = remap_list[0]
         codes, tokens = columns[0].codes, columns[0].categories
-        if len(feat) != self._rows_read or feat is not self.inter_feat or self.config["rm_dup_inter"] is not None:
+        if len(feat) != self._rows_read or feat is not self.inter_feat:
             codes, left = pd.factorize(columns[0])
             tokens = left.categories[left.codes]
         feat[field] = codes.astype(np.int32) + np.int32(1)  # 0 where there is none
@@ -215,7 +221,12 @@ class SessionDataset(SequentialDataset):
         users, items, times = (frame.pop(name).to_numpy() for name in (self.uid_field, self.iid_field, self.time_field))
         sessions = frame.pop(session_field).to_numpy() if session_field in frame else None
         del frame
-        times = np.floor(times).astype(np.int64)
+        seconds = np.floor(times).astype(np.int64)
+        if (seconds != times).any():  # within a second, fractions say what came first
+            order = times.argsort(kind="stable")
+            users, items, seconds = users[order], items[order], seconds[order]
+            sessions = None if sessions is None else sessions[order]
+        times = seconds
         self.sequences = build_user_sequences(users, items, times, self.user_num, sessions, self.config["session_gap"])
         del users, items, times, sessions
         self._prepare_tokens()
@@ -336,11 +347,14 @@ class SessionDataset(SequentialDataset):
 
     def training_items(self) -> Tensor:
         """Item of every training row of every user, int64 ``[N]``; after `build`."""
+        return self.sequences.items[self.is_training_row()]
+
+    def is_training_row(self) -> Tensor:
+        """Which rows of `sequences` are for training, bool ``[N]``; after `build`."""
         n_rows = self.valid_from - self.sequences.offsets[:-1]
         n_rows = n_rows.where(n_rows >= 2, 0)  # one row alone trains nothing
         in_turns = torch.stack((n_rows, self.sequences.lengths - n_rows), dim=1).flatten()
-        is_trained = torch.tensor([True, False]).repeat(self.sequences.n_users).repeat_interleave(in_turns)
-        return self.sequences.items[is_trained]
+        return torch.tensor([True, False]).repeat(self.sequences.n_users).repeat_interleave(in_turns)
 
     def __len__(self) -> int:
         """Return the number of samples of a view, or of rows before `build`."""

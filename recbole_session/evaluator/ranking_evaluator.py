@@ -81,10 +81,6 @@ class RankingEvaluator:
         empty = torch.empty(0, 2 + sum(widths), dtype=torch.int64)
         parts = [self._rank_batch(model, batch, device, candidate_sets) for batch in batches]
         rows = gather_rows(torch.cat([empty, *parts]))
-        if not len(rows):
-            raise InputError(
-                "no user has enough interactions to be evaluated; loosen the filters or change eval_args.split"
-            )
         # Process r ranked the samples r, r + n, r + 2 n, ...; put them back into their order.
         samples = [torch.arange(rank, len(rows), process_count()) for rank in range(process_count())]
         rows = rows[torch.cat(samples).argsort()]
@@ -123,7 +119,10 @@ class RankingEvaluator:
         """
         users, test_rows = dataset.samples["test"]
         if not len(users):
-            return
+            raise InputError(
+                f"dataset {dataset.dataset_name!r} has no row to test on under the split "
+                f"{dataset.config['eval_args']['split']}; loosen the filters or change eval_args.split"
+            )
         for name, table in self.negatives.items():
             smallest = self.n_items - 1
             if table is not None:

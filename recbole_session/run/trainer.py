@@ -51,7 +51,7 @@ class SessionTrainer(Trainer):
         self.run_log = RunLog(config, run_folder if process_rank() == 0 and refit_epochs is None else None)
         with recbole_logs_to(self.run_log):
             super().__init__(config, model)
-        self.epochs = refit_epochs or self.epochs
+        self.epochs = self.epochs if refit_epochs is None else refit_epochs
         self.time_limit = config["train_time_limit"] if refit_epochs is None else None
         self.run_folder = run_folder
         self.saved_model_file = str(run_folder / BEST_FILE)
@@ -92,7 +92,9 @@ class SessionTrainer(Trainer):
             try:
                 with naming_what_to_lower(self.config, ("train_batch_size", "MAX_ITEM_LIST_LENGTH"), "start a new run"):
                     try:
-                        super().fit(train_data, valid_data, **kwargs)
+                        # Without an epoch left RecBole would save the last one as the best.
+                        if self.start_epoch < self.epochs or not self._best:
+                            super().fit(train_data, valid_data, **kwargs)
                     except _TimeIsUp:
                         self._end_early(valid_data)
             except (Exception, Interrupted):  # a second signal is neither, and stops at once
@@ -215,6 +217,11 @@ class SessionTrainer(Trainer):
             raise damaged(self.run_folder / LAST_FILE, f"{type(error).__name__}: {error}") from error
         for name in PROGRESS:
             setattr(self, name, state[name])
+        if self.epochs_run > self.epochs:
+            raise InputError(
+                f"epochs is {self.epochs}, but the run to be resumed has trained {self.epochs_run}; "
+                f"give --epochs={self.epochs_run} or more, or name the run with --resume={self.run_folder}"
+            )
         self.start_epoch = self.saved_epochs = self.epochs_run
         self._best = state["best"]
         load_weights(state, self.model, self.device)

@@ -83,6 +83,8 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
         logger.info(sentence)
     trainer = _trainer(parts, folder)
     on_first_process(lambda: write_vocabulary(folder, parts.dataset))
+    if not trainer.finished:  # a resumed run may have more epochs
+        on_first_process(lambda: write_text(folder / folders.CONFIG_FILE, config.dump()))
     try:
         with signals_noted(), trainer.run_log:
             trainer.fit(parts.train, parts.valid)

@@ -10,6 +10,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from recbole.utils.argument_list import dataset_arguments
+
 from recbole_session.config.models import PROPERTIES
 from recbole_session.config.rules import check_value
 from recbole_session.config.session_config import SessionConfig, known_keys
@@ -18,11 +20,12 @@ from recbole_session.errors import InputError, nearest
 
 PAPER_SPACE = PROPERTIES / "search" / "paper.yaml"
 
-# Keys that say which numbers are compared, or where they come from.
+# Keys that say which numbers are compared, or where they come from: scores on other targets do not compare.
 _NOT_SEARCHED = {
     *("model", "dataset", "seed", "data_path", "checkpoint_dir", "config_files", "metrics", "topk", "valid_metric"),
     *("valid_candidates", "eval_candidates", "num_negatives", "negatives_seed", "eval_args", "eval_step"),
-}
+    *("SESSION_ID_FIELD", "refit", *dataset_arguments),
+} - {"MAX_ITEM_LIST_LENGTH"}
 # Keys that matter with one of the session features only.
 _FEATURE_OF = {"max_session_segments": "SSE", "temporal_dim": "TSA"}
 
@@ -121,8 +124,9 @@ def check_space(space: Space, source: str, config: SessionConfig, fixed: Mapping
     defaults = config.internal_config_dict
     known = known_keys(defaults)
     kept = {}
+    by_session = "SS" in config["eval_args"]["split"]
     for key, entry in space.items():
-        if key in _NOT_SEARCHED:
+        if key in _NOT_SEARCHED or (key == "session_gap" and by_session):
             raise InputError(f"{source}: {key} cannot be searched: it decides on how or where trials are measured")
         if key in fixed:
             raise InputError(f"--{key} is given, but {source} searches it; leave one of the two out")

@@ -159,6 +159,14 @@ def test_mistakes_in_a_plan(text: str, message: str, tmp_path: Path) -> None:
         ("runs: [{model: SASRec, epochs: x}]", "run 1: epochs is 'x'"),
         ("runs: [{model: SASRec, temporal_dim: 8}]", "run 1: temporal_dim is given, but SASRec does not read it"),
         ("runs: [{model: SASRec}, {model: Pop, topk: [10, 5]}]", r"run 2: topk is \[10, 5\], and \[10\] in run 1"),
+        (
+            "runs: [{model: SASRec}, {model: Pop, eval_args: {split: {SS: valid_and_test}}}]",
+            r"run 2: eval_args is .*'SS'.*, and .*'LS'.* in run 1; runs of one table",
+        ),
+        (
+            "runs: [{model: Pop}, {model: SASRec, MAX_ITEM_LIST_LENGTH: 9, session_gap: 60}]",
+            r"run 2: session_gap is 60, and 86400 in run 1; runs of one table",
+        ),
         ("runs: [{model: SASRec}, {model: SASRec, name: b, worker: 1}]", "rows 'SASRec' and 'b' are the same run"),
         ("defaults_of: SASRec\nruns: [{model: SASRec}]", "defaults_of is 'SASRec'"),
         ("keys: {epochs: x}\nruns: [{model: SASRec}]", "^epochs is 'x'"),

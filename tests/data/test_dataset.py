@@ -357,3 +357,29 @@ def test_recboles_models_keep_their_batches_on_the_cpu(
     config["device"] = torch.device("meta")
     view = build_views(config)["train"]
     assert {values.device.type for values in view[torch.arange(3)].interaction.values()} == {"cpu"}
+
+
+@pytest.mark.parametrize("keys", [{}, {"rm_dup_inter": "first"}])
+def test_equal_times_keep_the_order_of_the_file(
+    keys: dict[str, str], write_dataset: WriteDataset, build_config: BuildConfig
+) -> None:
+    items = [[f"i{(7 * place + user) % 40}" for place in range(40)] for user in range(5)]
+    write_dataset([(f"u{user}", items[user][place], DAY * (place // 20)) for place in range(40) for user in range(5)])
+    view = build_views(build_config(**keys))["test"]
+    assert view.id2token("item_id", view.sequences.items.numpy()).tolist() == [item for row in items for item in row]
+
+
+def test_of_rows_of_one_user_and_item_the_first_or_the_last_stays(
+    write_dataset: WriteDataset, build_config: BuildConfig
+) -> None:
+    write_dataset([("a", "x", 1), ("a", "y", 4), ("a", "z", 3), ("a", "x", 5), ("a", "w", 2)])
+    for keep, expected in {"first": ["x", "w", "z", "y"], "last": ["w", "z", "y", "x"]}.items():
+        view = build_views(build_config(rm_dup_inter=keep))["test"]
+        assert view.id2token("item_id", view.sequences.items.numpy()).tolist() == expected
+
+
+def test_fractions_of_a_second_order_the_rows(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
+    write_dataset([("a", "x", 5.2), ("a", "z", 5.9), ("b", "x", 7.5), ("a", "y", 5.5), ("b", "z", 7.25), ("a", "w", 6)])
+    view = build_views(build_config())["test"]
+    assert view.id2token("item_id", view.sequences.items.numpy()).tolist() == ["x", "y", "z", "w", "z", "x"]
+    assert view.sequences.times.tolist() == [5, 5, 5, 6, 7, 7]

@@ -336,9 +336,12 @@ def test_models_are_asked_in_evaluation_mode_without_gradients(bench: Bench) -> 
     assert set(model.calls) == {(False, False)}
 
 
-def test_no_user_long_enough_is_one_sentence(write_dataset: WriteDataset, build_config: BuildConfig) -> None:
+@pytest.mark.parametrize("split", [{"SS": "valid_and_test"}, {"TS": [5, 6]}])
+def test_a_split_without_a_target_is_one_sentence_before_training(
+    split: dict[str, object], write_dataset: WriteDataset, build_config: BuildConfig
+) -> None:
     write_dataset([("a", "x", 1), ("a", "y", 2), ("a", "z", 3), ("b", "x", 1), ("b", "v", 2)])
     bench = Bench(build_config(num_negatives=1))
     assert bench.evaluate(FullSortModel(bench.scores)).users.tolist() == [bench.users.index("a")]
-    with pytest.raises(InputError, match="no user has enough interactions to be evaluated"):
-        bench.evaluate(FullSortModel(bench.scores), "valid")
+    with pytest.raises(InputError, match=f"dataset 'toy' has no row to test on under the split .*{next(iter(split))}"):
+        Bench(build_config(num_negatives=1, eval_args={"split": split}))

@@ -15,6 +15,7 @@ from recbole_session.cli import main
 from recbole_session.errors import InputError
 from recbole_session.files import write_text
 from recbole_session.interrupts import Interrupted
+from recbole_session.run.folder import read_config
 from recbole_session.run.run import Run
 from recbole_session.run.trainer import SessionTrainer
 from recbole_session.run.training import run_session
@@ -231,6 +232,29 @@ def test_resume_takes_the_latest_unfinished_run_with_the_same_keys(
     result = run_session("SASRec", "toy", config_dict=keys_of(tmp_path, "SASRec", **free), resume=True)
     assert result["run_folder"] == str(wanted)
     assert result["epochs_run"] == 7
+
+
+def test_more_epochs_are_written_down_and_fewer_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stopped_run(tmp_path, monkeypatch, epochs=3)
+    result = run_session(config_dict={"epochs": 5}, resume=folder)
+    assert result["epochs_run"] == read_config(folder)["epochs"] == 5
+    (folder / "result.json").unlink()
+    with pytest.raises(InputError, match="epochs is 4, but the run to be resumed has trained 5; give --epochs=5"):
+        run_session(config_dict={"epochs": 4}, resume=folder)
+    assert read_config(folder)["epochs"] == 5
+
+
+def test_the_best_epoch_stays_where_no_epoch_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the last epoch, before the training was marked as finished."""
+    keys = {"epochs": 6, "learning_rate": 0.5, "stopping_step": 20}
+    whole = uninterrupted(tmp_path, "SASRec", **keys)
+    result = Run(whole).result
+    assert result["best_epoch"] < 5
+    (whole / "result.json").unlink()
+    state = torch.load(whole / "last.pth", weights_only=True)
+    torch.save({**state, "finished": False}, whole / "last.pth")
+    assert run_session(resume=whole)["best_epoch"] == result["best_epoch"]
+    assert Run(whole).result["test"] == result["test"]
 
 
 def test_a_run_killed_before_its_first_epoch_starts_over_in_its_folder(

@@ -109,11 +109,14 @@ def test_mistakes_in_a_space(text: str, message: str, tmp_path: Path) -> None:
         ("mask_ratio: {low: 0.5, high: 1.5}", {}, "mask_ratio is 1.5; allowed"),
         ("topk: [[5], [10]]", {}, "topk cannot be searched"),
         ("seed: [1, 2]", {}, "seed cannot be searched"),
+        ("session_gap: [1800, 86400]", {}, "session_gap cannot be searched"),
+        ("user_inter_num_interval: ['[3,inf)', '[5,inf)']", {}, "user_inter_num_interval cannot be searched"),
         ("hidden_size: [8]", {"hidden_size": 8}, "--hidden_size is given, but space.yaml searches it"),
         ("temporal_dim: [8]", {}, "holds nothing that changes this SessionBERT4Rec"),
     ],
 )
 def test_what_does_not_fit_the_model(text: str, fixed: dict[str, object], message: str, tmp_path: Path) -> None:
-    config = SessionConfig("SessionBERT4Rec", "toy", config_dict={"session_features": ["ST"]})
+    keys = {"session_features": ["ST"], "eval_args": {"split": {"SS": "valid_and_test"}}}
+    config = SessionConfig("SessionBERT4Rec", "toy", config_dict=keys)
     with pytest.raises(InputError, match=message):
         check_space(space_of(tmp_path, text), "space.yaml", config, fixed)
