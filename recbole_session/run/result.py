@@ -47,10 +47,11 @@ def format_table(result: Result, decimals: int) -> str:
     metrics = list(next(iter(result["test"].values())))
     width = max(10, *map(len, result["test"])) + 2
     features = f" [{', '.join(result['session_features'])}]" if result["session_features"] is not None else ""
+    chosen = "chosen on validation" if any(result["valid"].values()) else "(nothing to validate on)"
     lines = [
         f"{result['model']}{features} on {result['dataset']}: {result['num_users']:,} users, "
         f"{result['num_items']:,} items, {result['num_parameters']:,} parameters",
-        f"test, epoch {result['best_epoch'] + 1} of {result['epochs_run']} chosen on validation, "
+        f"test, epoch {result['best_epoch'] + 1} of {result['epochs_run']} {chosen}, "
         f"{result['train_seconds']:.0f} s of training, {result['eval_seconds']:.1f} s of evaluation",
     ]
     if epochs := result.get("refit_epochs"):

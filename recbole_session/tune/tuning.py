@@ -195,7 +195,10 @@ def train(keys: Mapping[str, Any], hook: Callable[[int, float], None] | None = N
     config = SessionConfig(config_dict=keys)
     parts = build(config)
     if not parts.valid:
-        raise InputError(f"dataset {config['dataset']!r} has no user with four interactions: nothing to tune on")
+        raise InputError(
+            f"dataset {config['dataset']!r} has no row to validate on under the split {config['eval_args']['split']}, "
+            "so there is nothing to tune on; loosen the filters or change eval_args.split"
+        )
     with tempfile.TemporaryDirectory() as folder:
         trainer = SessionTrainer(parts, Path(folder))
         trainer.validation_hook = hook

@@ -18,6 +18,7 @@ optuna = pytest.importorskip("optuna")
 
 from recbole_session.cli import main  # noqa: E402
 from recbole_session.config.session_config import SessionConfig  # noqa: E402
+from recbole_session.errors import InputError  # noqa: E402
 from recbole_session.run.trainer import SessionTrainer  # noqa: E402
 from recbole_session.run.training import run_session  # noqa: E402
 from recbole_session.tune import tuning  # noqa: E402
@@ -379,3 +380,13 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
     rows = read_trials(tmp_path)
     assert 8 <= len(rows) <= 9  # both may see room for a last one
     assert len({(row["hidden_size"], row["mask_ratio"]) for row in rows}) == len(rows)
+
+
+def test_without_a_row_to_validate_on_there_is_nothing_to_tune(tmp_path: Path, write_dataset: WriteDataset) -> None:
+    write_dataset([(f"u{user}", f"i{user + place}", DAY * place) for user in range(6) for place in range(3)])
+    keys = keys_of(tmp_path, epochs=2) | {"num_negatives": 2}
+    with pytest.raises(InputError, match=r"dataset 'toy' has no row to validate on under the split .*LS"):
+        tuning.train({"model": "SASRec", "dataset": "toy", **keys})
+    run_session("SASRec", "toy", config_dict=keys)
+    (log,) = tmp_path.glob("saved/toy/*/run.log")
+    assert "test, epoch 2 of 2 (nothing to validate on), " in log.read_text(encoding="utf-8")
