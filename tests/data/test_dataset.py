@@ -363,10 +363,11 @@ def test_recboles_models_keep_their_batches_on_the_cpu(
 def test_equal_times_keep_the_order_of_the_file(
     keys: dict[str, str], write_dataset: WriteDataset, build_config: BuildConfig
 ) -> None:
-    items = [[f"i{(7 * place + user) % 40}" for place in range(40)] for user in range(5)]
-    write_dataset([(f"u{user}", items[user][place], DAY * (place // 20)) for place in range(40) for user in range(5)])
+    rows = [(f"u{user}", f"i{(7 * n + user) % 200}", DAY * (n % 3)) for n in range(200) for user in range(5)]
+    write_dataset(rows)
     view = build_views(build_config(**keys))["test"]
-    assert view.id2token("item_id", view.sequences.items.numpy()).tolist() == [item for row in items for item in row]
+    expected = [item for _, item, _ in sorted(rows, key=lambda row: (row[0], row[2]))]  # Python's sort is stable
+    assert view.id2token("item_id", view.sequences.items.numpy()).tolist() == expected
 
 
 def test_of_rows_of_one_user_and_item_the_first_or_the_last_stays(
