@@ -43,8 +43,12 @@ def main(argv: Sequence[str] | None = None, program: str = "recbole-session") ->
 
     ``argv`` are by default the arguments of the process; messages begin with ``program``.
     """
-    arguments = parse(list(sys.argv[1:] if argv is None else argv))
-    code, message = _run(arguments)
+    try:
+        arguments = parse(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:  # while a subcommand is imported
+        code, message = 130, "interrupted"
+    else:
+        code, message = _run(arguments)
     if message and os.environ.get("RANK", "0") == "0":  # of several processes one is enough to say it
         print(printable(f"{program}: {message}"), file=sys.stderr)
     return code

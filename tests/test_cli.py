@@ -91,3 +91,14 @@ def test_keys_may_be_written_with_a_blank(equals: bool, monkeypatch: pytest.Monk
     assert parse_command_line(given[0].keys) == {
         "model": "SASRec", "dataset": "toy", "topk": [5, 10], "seed": 7, "eval_args": {"order": "TO"},
     }  # fmt: skip
+
+
+def test_ctrl_c_during_the_imports_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recbole_session.cli.importlib.import_module", interrupted)
+    assert main(["stats", "ml-100k"]) == 130
+    assert capsys.readouterr().err == "recbole-session: interrupted\n"

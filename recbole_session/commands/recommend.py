@@ -56,6 +56,10 @@ def run(arguments: argparse.Namespace) -> None:
     kind = arguments.output.suffix
     if kind not in FORMATS:
         raise InputError(f"output ends in {kind!r}; allowed: {', '.join(FORMATS)}")
+    for name in ("histories", "among"):
+        source = getattr(arguments, name)
+        if source is not None and source.resolve() == arguments.output.resolve():
+            raise InputError(f"output is {arguments.output}, the file of --{name}; name another")
     among = read_among(arguments.among) if arguments.among else None
     facts: Counter[str] = Counter()
     with replacing(arguments.output) as temporary:

@@ -58,3 +58,6 @@ def run(arguments: argparse.Namespace) -> None:
         output.write_results(study, search, folder, config_files, keys)
         raise Interrupted(f"{signal}; resume with: {arguments.command}", signal.number) from None
     output.write_results(study, search, folder, config_files, keys)
+    failures = [trial.user_attrs["failure"] for trial in study.trials if "failure" in trial.user_attrs]
+    if failures and output.best_trial(study) is None:
+        raise InputError(f"no trial has a result; the first that failed: {failures[0]}")

@@ -122,7 +122,10 @@ def _prepared(name: str, raw: Path | str | None, output_dir: Path, options: dict
         sources = find_sources(path, known.files)
         label = sources[0].name if len(sources) == 1 else path.name
     with scratch_folder(output_dir) as scratch:
-        target, check = settings.dataset or name, LineCheck(label, policy)
+        target, check = (
+            settings.dataset or name,
+            LineCheck(label, policy, settings.columns.where if settings.columns else None),
+        )
         yield Job(name, known, sources, label, settings, thresholds, target, scratch, check)
 
 

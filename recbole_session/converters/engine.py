@@ -64,6 +64,10 @@ def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             raise InputError(
                 f"DuckDB gave up ({reason}): free some disk under --data_path {scratch.parent}, or choose another."
             ) from error
+        except RuntimeError as error:  # how DuckDB reports a Ctrl-C during a query
+            if "interrupted" not in str(error):
+                raise
+            raise KeyboardInterrupt from error
 
 
 def create_raw_table(connection: duckdb.DuckDBPyConnection, reader: Reader) -> None:

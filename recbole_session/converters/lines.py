@@ -47,6 +47,7 @@ class LineCheck:
 
     name: str
     policy: str = "tolerant"
+    where: str | None = None  # the condition that leaves rows out
     good: int = 0
     bad: int = 0
     first: list[BadLine] = field(default_factory=list)
@@ -72,6 +73,8 @@ class LineCheck:
         """Raise InputError if more than 0.1% of all lines are malformed, or if there is no line at all."""
         total = self.good + self.bad
         if not total:
+            if self.where is not None:
+                raise InputError(f"{self.name} has no row for which --where {self.where!r} is true; change it.")
             raise InputError(f"{self.name} holds no rows: give the file as it was published.")
         if self.policy != "skip" and self.bad > TOLERATED * total:
             first = f" (the first is line {self.first[0].line}: {self.first[0].reason})" if self.first else ""

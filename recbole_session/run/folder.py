@@ -80,6 +80,12 @@ def open_run_folder(config: SessionConfig, resume: bool | str | Path = False) ->
     return folder
 
 
+def write_resumed_config(folder: Path, config: SessionConfig) -> None:
+    """Write config.yaml again where a run is resumed with other keys of those that may differ, such as more epochs."""
+    if (folder / CONFIG_FILE).read_text(encoding="utf-8") != config.dump():
+        write_text(folder / CONFIG_FILE, config.dump())
+
+
 def unfinished_run(folder: Path) -> Path:
     """Return ``folder`` if it holds a run that can be resumed, and raise `InputError` otherwise."""
     if not (folder / CONFIG_FILE).is_file():

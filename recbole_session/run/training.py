@@ -83,8 +83,8 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
         logger.info(sentence)
     trainer = _trainer(parts, folder)
     on_first_process(lambda: write_vocabulary(folder, parts.dataset))
-    if not trainer.finished:  # a resumed run may have more epochs
-        on_first_process(lambda: write_text(folder / folders.CONFIG_FILE, config.dump()))
+    if not trainer.finished:
+        on_first_process(lambda: folders.write_resumed_config(folder, config))
     try:
         with signals_noted(), trainer.run_log:
             trainer.fit(parts.train, parts.valid)

@@ -34,6 +34,8 @@ def write_results(
     if (found := best_trial(study)) is not None:
         write_text(best, _best_yaml(study, search, found, [*config_files, str(best)], given))
         written.append(best)
+    else:
+        best.unlink(missing_ok=True)  # another study's
     if shares := importances(study):
         print(f"importance: {', '.join(f'{key} {share:.2f}' for key, share in shares.items())}")
         if draw_importances(study, search.metric, picture):

@@ -28,7 +28,7 @@ from recbole_session.tune.search_space import Search, grid_of, suggest
 # A trial whose process gives no sign of life for so long is repeated.
 HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60
 _STARTUP_TRIALS = 5  # complete before any other is compared with them
-_ERRORS = (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, ValueError)
+_ERRORS = (ImportError, OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, ValueError)
 
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats, of Optuna 2.9
 optuna.logging.set_verbosity(optuna.logging.ERROR)

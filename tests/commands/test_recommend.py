@@ -196,6 +196,10 @@ def test_mistakes_in_paths(folder: Path, as_csv: Path, tmp_path: Path, capsys: p
         assert recommend(run, output, f"--histories={as_csv}") == 2
         assert words in capsys.readouterr().err
         assert [path.name for path in tmp_path.iterdir()] == ["histories.csv"]
+    before = as_csv.read_bytes()
+    assert recommend(folder, tmp_path / "." / "histories.csv", f"--histories={as_csv}") == 2
+    assert "the file of --histories; name another" in capsys.readouterr().err
+    assert as_csv.read_bytes() == before
 
 
 def test_without_pyarrow_parquet_is_refused(

@@ -234,3 +234,11 @@ def test_refused_files(read, tmp_path):
 def test_refused_options(wrong):
     with pytest.raises(InputError, match=f"--{next(iter(wrong))} is"):
         Columns("a", "b", "c", **wrong)
+
+
+def test_a_condition_that_no_row_fulfils_is_named(cli, tmp_path):
+    (tmp_path / "x.csv").write_text("who,what,when\na,i,1514721600\n")
+    flags = ["--dataset", "mine", "--user_col", "who", "--item_col", "what", "--time_col", "when"]
+    code, _, errors = cli("convert", "generic", "--raw", tmp_path / "x.csv", *flags, "--where", "what = 'view'")
+    assert code == 2
+    assert """x.csv has no row for which --where "what = 'view'" is true""" in errors

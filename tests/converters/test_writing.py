@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_session.converters import convert
-from recbole_session.converters.engine import write_inter
+from recbole_session.converters.engine import open_database, write_inter
 from recbole_session.converters.writing import publish, scratch_folder
 from recbole_session.errors import InputError
 
@@ -194,3 +194,11 @@ def test_ml_100k_is_quick_and_quiet(tmp_path, capfd):
     assert time.perf_counter() - started < 10  # loose, for a busy machine
     assert capfd.readouterr() == ("", "")
     assert len({line.split(b"\t")[0] for line in path.read_bytes().splitlines()[1:]}) == 943
+
+
+def test_ctrl_c_during_a_query_is_an_interrupt(tmp_path):
+    """DuckDB reports it as a RuntimeError."""
+    sender = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt), open_database(tmp_path) as connection:
+        sender.start()
+        connection.execute("SELECT max(a.range + b.range) FROM range(100_000_000) a, range(100_000_000) b").fetchall()

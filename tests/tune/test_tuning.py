@@ -390,3 +390,19 @@ def test_without_a_row_to_validate_on_there_is_nothing_to_tune(tmp_path: Path, w
     run_session("SASRec", "toy", config_dict=keys)
     (log,) = tmp_path.glob("saved/toy/*/run.log")
     assert "test, epoch 2 of 2 (nothing to validate on), " in log.read_text(encoding="utf-8")
+
+
+def test_a_search_without_a_result_is_an_error_and_leaves_no_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(tmp_path, "--trials=1", epochs=1)) == 0
+    assert (folder_of(tmp_path) / "best.yaml").exists()
+    other = f"--storage={tmp_path / 'other.db'}"
+    assert main(arguments(tmp_path, "--trials=1", other, space="hidden_size: [3]\nn_heads: [2]\n", epochs=1)) == 2
+    assert "no trial has a result; the first that failed: hidden_size is 3 and n_heads" in capsys.readouterr().err
+    assert not (folder_of(tmp_path) / "best.yaml").exists()
+
+
+def test_a_database_without_its_driver_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(tmp_path, "--trials=1", "--storage=postgresql+asyncpg://u@127.0.0.1:1/x")) == 2
+    assert "storage postgresql+asyncpg://u@127.0.0.1:1/x cannot be used" in capsys.readouterr().err
