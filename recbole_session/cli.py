@@ -43,12 +43,7 @@ def main(argv: Sequence[str] | None = None, program: str = "recbole-session") ->
 
     ``argv`` are by default the arguments of the process; messages begin with ``program``.
     """
-    try:
-        arguments = parse(list(sys.argv[1:] if argv is None else argv))
-    except KeyboardInterrupt:  # while a subcommand is imported
-        code, message = 130, "interrupted"
-    else:
-        code, message = _run(arguments)
+    code, message = _run(list(sys.argv[1:] if argv is None else argv))
     if message and os.environ.get("RANK", "0") == "0":  # of several processes one is enough to say it
         print(printable(f"{program}: {message}"), file=sys.stderr)
     return code
@@ -89,9 +84,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def _run(arguments: argparse.Namespace) -> tuple[int, str]:
+def _run(argv: list[str]) -> tuple[int, str]:
     """Run a subcommand; return the exit code and what to say."""
     try:
+        arguments = parse(argv)
         arguments.run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()  # a reader that has left is noticed here, not when the interpreter ends

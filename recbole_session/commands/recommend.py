@@ -29,7 +29,7 @@ def add_question_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_path", type=Path, help="folder of the dataset's folder (default: the run's)")
     at = "of the dataset: after all that a user did (default), or at the run's test position"
     parser.add_argument("--at", choices=["end", "test"], default="end", help=at)
-    parser.add_argument("--now", help="moment of the answer, seconds (UTC) or ISO 8601 (default: of the last event)")
+    parser.add_argument("--now", help="moment of the answer, seconds (UTC) or ISO 8601 (default: unknown)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

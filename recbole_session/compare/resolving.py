@@ -15,7 +15,8 @@ from recbole_session.run.build import build
 
 # The rows of a table are ranks among the same candidates, measured alike.
 _EQUAL_KEYS = ("eval_args", "eval_candidates", "num_negatives", "negatives_seed", "metrics", "topk", "checkpoint_dir")
-_DATA_KEYS = sorted({*dataset_arguments, "data_path", "SESSION_ID_FIELD", "session_gap"} - {"MAX_ITEM_LIST_LENGTH"})
+# What decides on the rows and sessions of the data.
+DATA_KEYS = sorted({*dataset_arguments, "data_path", "SESSION_ID_FIELD", "session_gap"} - {"MAX_ITEM_LIST_LENGTH"})
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,15 @@ def resolve(plan: Plan, shared: Mapping[str, Any], command_line: Mapping[str, An
     first = configs[plan.rows[0].name].resolved
     for row in plan.rows:
         _check_equal(row, configs[row.name].resolved, first, _EQUAL_KEYS)
-    checksums: dict[str, str] = {}  # by the keys that decide on the data
+    checksums: dict[str, str] = {}  # by the values of `DATA_KEYS`
     rows: list[ResolvedRow] = []
     for row in plan.rows:
         config = configs[row.name]
-        data_keys = repr([(key, config.resolved.get(key)) for key in _DATA_KEYS])
+        data_keys = repr([(key, config.resolved.get(key)) for key in DATA_KEYS])
         # Reading it checks that it can be trained and evaluated on.
         checksum = checksums[data_keys] = checksums.get(data_keys) or build(config, with_model=False).checksum
         if rows and checksum != rows[0].checksum:
-            _check_equal(row, config.resolved, first, _DATA_KEYS)
+            _check_equal(row, config.resolved, first, DATA_KEYS)
         rows.append(ResolvedRow(row.name, config, checksum))
     return rows
 

@@ -3,7 +3,8 @@
 M. Ludewig and D. Jannach, "Evaluation of Session-based Recommendation Algorithms", UMUAI 28, 2018 (V-SKNN); D. Garg et
 al., "Sequence and Time Aware Neighborhood for Session-based Recommendations: STAN", SIGIR 2019; S. Latifi, N. Mauro and
 D. Jannach, "Session-aware Recommendation: A Surprising Quest for the State-of-the-art", Information Sciences 573, 2021
-(extension and reminders).
+(extension and reminders); M. Ludewig, N. Mauro, S. Latifi and D. Jannach, "Empirical Analysis of Session-based
+Recommendation Algorithms", UMUAI 31, 2021 (VSTAN).
 """
 
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ class Sessions(NamedTuple):
     places: csr_matrix  # [S, n_items], place of an item in the session from 1; of one that occurs again, its last
     ends: Array  # int64 [S], time of the last row
     users: Array  # int64 [S]
+    item_weights: Array  # float64 [n_items], see `VSKNN.item_weight`
 
 
 class VSKNN(SessionModel):
@@ -103,7 +105,7 @@ class VSKNN(SessionModel):
         np.maximum.at(latest, owners, shared)
         gain = similarity * self.neighbor_weight(queries.lengths[query], latest)
         gain = gain[owners] * self.place_weight(items_of.data, shared == latest[owners], owners)
-        gain *= self.item_weight(sessions.places)[items]
+        gain *= sessions.item_weights[items]
         flat = np.bincount(query[owners] * self.n_items + items, gain, minlength=scores.size)
         scores += flat.reshape(scores.shape)
         scores[:, PADDING] = 0
@@ -124,7 +126,7 @@ class VSKNN(SessionModel):
         keep = latest[np.r_[np.diff(session[latest] * self.n_items + items[latest]) != 0, [True] * (len(latest) > 0)]]
         shape = (len(order), self.n_items)
         places = csr_matrix((place[keep], (number[session[keep]], items[keep])), shape=shape)
-        sessions = Sessions(places, time[last][order], user[last][order])
+        sessions = Sessions(places, time[last][order], user[last][order], self.item_weight(places))
         self._sessions = (self.session_rows, sessions)
         return sessions
 
@@ -205,15 +207,15 @@ def training_rows(dataset: Any) -> Tensor:
 
 
 class VSTAN(VSKNN):
-    r"""V-SKNN with STAN's decays in place of its weights, and rare items preferred.
+    r"""V-SKNN with decays in place of its weights, STAN's among them, and a preference for rare items.
 
     An item of the query weighs :math:`e^{(p_i - |s|) / \lambda_1}`; a session that ended :math:`\Delta` seconds before
     the moment of the recommendation is as similar as the sum of these weights over :math:`\sqrt{|n|}`, times
     :math:`e^{-\Delta / \lambda_2}`; and an item counts :math:`e^{-|d| / \lambda_3}` where it stands :math:`d` places
-    from the item that the query saw last. From V-SKNN come :math:`\lambda(s, n) =
-    e^{(\max_{i \in s \cap n} p_i - |s|) / \lambda_4}` and, with ``idf_weight`` :math:`\eta`, a factor
-    :math:`1 + \eta \ln(S / S_j)` for an item that :math:`S_j` of the :math:`S` training sessions have. ``query_decay``,
-    ``session_decay`` (days), ``item_decay`` and ``score_decay`` are :math:`\lambda_1` to :math:`\lambda_4`.
+    from the item that the query saw last. V-SKNN's :math:`\lambda(s, n)` becomes
+    :math:`e^{(\max_{i \in s \cap n} p_i - |s|) / \lambda_4}`, and an item that :math:`S_j` of the :math:`S` training
+    sessions have counts :math:`1 + \eta \ln(S / S_j)` times. ``query_decay``, ``session_decay`` (days), ``item_decay``
+    and ``score_decay`` are :math:`\lambda_1` to :math:`\lambda_4`, and ``idf_weight`` is :math:`\eta`, 0 by default.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:

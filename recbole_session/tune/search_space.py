@@ -10,8 +10,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from recbole.utils.argument_list import dataset_arguments
-
+from recbole_session.compare.resolving import DATA_KEYS
 from recbole_session.config.models import PROPERTIES
 from recbole_session.config.rules import check_value
 from recbole_session.config.session_config import SessionConfig, known_keys
@@ -22,10 +21,10 @@ PAPER_SPACE = PROPERTIES / "search" / "paper.yaml"
 
 # Keys that say which numbers are compared, or where they come from: scores on other targets do not compare.
 _NOT_SEARCHED = {
-    *("model", "dataset", "seed", "data_path", "checkpoint_dir", "config_files", "metrics", "topk", "valid_metric"),
+    *("model", "dataset", "seed", "checkpoint_dir", "config_files", "metrics", "topk", "valid_metric"),
     *("valid_candidates", "eval_candidates", "num_negatives", "negatives_seed", "eval_args", "eval_step"),
-    *("SESSION_ID_FIELD", "refit", *dataset_arguments),
-} - {"MAX_ITEM_LIST_LENGTH"}
+    *("refit", *DATA_KEYS),
+} - {"session_gap"}  # which decides on the targets under SS alone
 # Keys that matter with one of the session features only.
 _FEATURE_OF = {"max_session_segments": "SSE", "temporal_dim": "TSA"}
 
