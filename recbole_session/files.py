@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
         if path.is_dir():
             raise InputError(f"{path} is a folder; name a file")
         if not path.parent.is_dir():
-            raise InputError(f"{path}: there is no folder {path.parent}; make it first")
+            raise InputError(f"{path}: there is no folder {path.parent}; name one that exists")
         _remove_leftovers(path)
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:  # "x" follows no symbolic link

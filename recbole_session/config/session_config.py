@@ -1,6 +1,7 @@
 """`SessionConfig`: RecBole's Config with the plug-in's defaults, and with every key and value checked."""
 
 import copy
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,13 +91,18 @@ class SessionConfig(Config):
         dataset = dataset if dataset is not None else self.external_config_dict.get("dataset")
         if model is None:
             names = ", ".join(models.available_models())
-            raise InputError(f"no model is named; give --model=NAME, e.g. one of {names}")
+            raise InputError(f"no model is named{self._near('model')}; give --model=NAME, e.g. one of {names}")
         model_class = models.find_model(model)
         if dataset is None:
-            raise InputError("no dataset is named; give --dataset=NAME, e.g. --dataset=ml-100k")
+            raise InputError(f"no dataset is named{self._near('dataset')}; give --dataset=NAME, e.g. --dataset=ml-100k")
         if not FIELD.allows(dataset) or Path(dataset).name != dataset or dataset == "..":
             raise InputError(f"dataset is {shown(dataset)}; allowed: the name of a folder in data_path, e.g. ml-100k")
         return model_class.__name__, model_class, dataset
+
+    def _near(self, missing: str) -> str:
+        """Words that name a given key which looks like the missing one, or nothing."""
+        near = difflib.get_close_matches(missing, map(str, self.external_config_dict), n=1, cutoff=0.75)
+        return f", and {shown(near[0])} is not a key" if near else ""
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         """Merge RecBole's files of defaults, in its order, and then the plug-in's."""

@@ -261,7 +261,8 @@ def _check_not_empty(counts: list[engine.Count], name: str) -> None:
         return
     emptied = next(count.step for count in counts if not count.rows)
     flags = "--min_sessions or --min_rows_per_session" if emptied == "sessions" else f"--{emptied}"
+    drops_users = emptied in ("min_user_rows", "sessions")
     raise InputError(
         f"{name}: of {counts[0].rows:,} rows none is left after the step {emptied!r}; "
-        f"lower {flags}, or keep everybody by --all_users."
+        f"lower {flags}{', or keep everybody by --all_users' if drops_users else ''}."
     )

@@ -81,7 +81,9 @@ class GenericReader(Reader):
             if role in _IDS and type(value) not in (str, int):
                 return f"{role} {lines.shown(str(value))} is not text or a whole number"
             if role == "time" and seconds is None:
-                return f"time {lines.shown(str(value))} is not {_UNIT_NAMES[self._unit]}"
+                is_iso = seconds_of(value, "iso") is not None
+                hint = " but an ISO date (--time_unit iso)" if is_iso else ""
+                return f"time {lines.shown(str(value))} is not {_UNIT_NAMES[self._unit]}{hint}"
             if role == "rating" and number(value) is None:
                 return f"rating {lines.shown(str(value))} is not a number"
         for role in _IDS:

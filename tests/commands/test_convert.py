@@ -136,7 +136,7 @@ def test_generic_from_the_command_line(cli, tmp_path):
             "3 of 2,003 lines are malformed, more than 0.1% (the first is line 2001: found 1 fields",
         ),
         (GOOD.replace("::5::", "::0.5::"), "none is left after the step 'min_rating'; lower --min_rating"),
-        (GOOD[:190], "none is left after the step 'min_item_rows'"),
+        (GOOD[:190], "none is left after the step 'min_item_rows'; lower --min_item_rows."),
         (b"\x1f\x8b" + b"x" * 50, "cannot be read"),
         (gzip.compress(GOOD.encode())[:-20], "cannot be read"),
         (b"PK\x03\x04" + b"x" * 50, "cannot be read"),
@@ -154,6 +154,10 @@ def test_bad_files(refused, dat, content, message):
         ("userId;movieId;rating;timestamp\n1;2;3.5;1000\n", "must be the header"),
         ("userId,movieId,rating,timestamp\n", "holds no rows"),
         ("userId,movieId,rating,timestamp\n1,2,5,1000\n", "none is left after the step 'min_item_rows'"),
+        (
+            "userId,movieId,rating,timestamp\n" + "".join(f"{user},2,5,1000\n" for user in range(5)),
+            "none is left after the step 'min_user_rows'; lower --min_user_rows, or keep everybody by --all_users.",
+        ),
     ],
 )
 def test_bad_csv_files(refused, dat, content, message):

@@ -169,6 +169,7 @@ def test_parquet_times_know_their_unit(read, tmp_path):
         ("a,b", "found 2 fields, expected 3"),
         ("a,b,7,8", "found 4 fields, expected 3"),
         ("a,b,noon", "time 'noon' is not Unix seconds"),
+        ("a,b,2017-12-31T12:00", "time '2017-12-31T12:00' is not Unix seconds but an ISO date (--time_unit iso)"),
         (",b,7", "user '' is empty"),
         ("a, ,7", "item ' ' is empty"),
         ("a,b,-7", "timestamp -7 is negative"),
