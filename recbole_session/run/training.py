@@ -17,6 +17,7 @@ from recbole_session.compat import readable_line
 from recbole_session.config.session_config import SessionConfig
 from recbole_session.data.loaders import train_loader
 from recbole_session.distributed import on_first_process, process_count, process_rank, processes_of
+from recbole_session.evaluator.ranking_evaluator import SplitRanks
 from recbole_session.files import write_text
 from recbole_session.interrupts import Interrupted, signals_noted
 from recbole_session.run import folder as folders
@@ -106,8 +107,24 @@ def _run_in_folder(parts: Parts, folder: Path) -> Result:
         if (folder / folders.RESULT_FILE).exists():
             message = f"the run in {folder} is finished"
         raise Interrupted(f"{signal}: {message}", signal.number) from None
+    for sentence in _too_few_negatives(config, test):
+        logger.warning(sentence)
     logger.info(f"results:\n\n{format_table(result, config['metric_decimal_place'])}\n")
     return result
+
+
+def _too_few_negatives(config: SessionConfig, test: SplitRanks) -> list[str]:
+    """Sentences about the sets in which test targets have fewer negatives than ``num_negatives``."""
+    sentences = []
+    for name in ("random", "popular"):
+        if name in config["eval_candidates"] and (
+            few := int((test.n_candidates[name] <= config["num_negatives"]).sum())
+        ):
+            sentences.append(
+                f"candidate set {name!r}: {few:,} of {len(test.users):,} test targets have fewer than num_negatives = "
+                f"{config['num_negatives']:,} negatives, as the catalogue has no more that their users never met"
+            )
+    return sentences
 
 
 def _trainer(parts: Parts, folder: Path, refit_epochs: int | None = None) -> SessionTrainer:

@@ -64,6 +64,16 @@ def test_a_run_says_what_training_knows_nothing_of(write_dataset: WriteDataset, 
     assert "1 of 1 test targets are items of which training has no row" in log
 
 
+def test_a_run_says_where_the_catalogue_has_too_few_negatives(write_dataset: WriteDataset, tmp_path: Path) -> None:
+    """Six items: a has met three of them and b four, so three and two are left."""
+    write_dataset([*(("a", item, time) for time, item in enumerate("pqr")), *(("b", item, 9) for item in "rstu")])
+    keys = {"eval_candidates": ["popular", "all"], "valid_candidates": "all"}
+    for number in (2, 3):
+        _, folder = run(tmp_path, "Pop", num_negatives=number, **keys)
+        words = "candidate set 'popular': 1 of 2 test targets have fewer than num_negatives = 3 negatives"
+        assert (words in (folder / "run.log").read_text()) == (number == 3)
+
+
 @pytest.mark.usefixtures("toy")
 def test_metrics_can_be_recomputed_from_ranks(tmp_path: Path) -> None:
     result, folder = run(tmp_path)
